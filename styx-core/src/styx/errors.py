@@ -248,7 +248,11 @@ class TransientError(CloudError):
     default_scope = Scope.OFFER
 
     def __init__(
-        self, message: str, *, retry_after_s: float = 1.0, vendor: VendorDetail | None = None,
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 1.0,
+        vendor: VendorDetail | None = None,
         created: Sequence[Node] = (),
     ) -> None:
         super().__init__(message, vendor=vendor, created=created)

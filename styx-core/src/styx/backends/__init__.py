@@ -1,0 +1,1 @@
+"""What runs a job on a cluster's nodes: one node through its agent alone, several through Ray."""

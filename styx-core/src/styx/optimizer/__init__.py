@@ -1,0 +1,1 @@
+"""Where a task should run, and why."""

@@ -1,0 +1,1 @@
+"""What Styx remembers: one small store protocol, SQLite behind it."""

@@ -1,0 +1,1 @@
+"""Ways to a node: a channel for commands and bytes, whatever carries it."""

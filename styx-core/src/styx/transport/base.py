@@ -1,0 +1,70 @@
+"""What the engine needs of a way to a node: run a command with its three streams, and put a file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+
+class Channel(Protocol):
+    """One running command on the node. Closing it ends the command's connection, not necessarily the command."""
+
+    stdin: BinaryIO
+    stdout: BinaryIO
+
+    def stderr_tail(self) -> str:
+        """The last 8 KiB that the command wrote to its standard error."""
+
+    def wait(self, timeout_s: float) -> int:
+        """Exit code (signals as 128 + n).
+
+        Raises:
+            DeadlineExceeded: It is still running.
+        """
+
+    def close(self) -> None:
+        """Close the streams and let go. Idempotent."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ended."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Transport(ABC):
+    """A way to one node. Safe to use from several threads; every call has a deadline.
+
+    Raises of every method: Unreachable when the node does not answer (the message names the diagnosis).
+    """
+
+    home: str
+    """The node's home folder as an absolute path on the node."""
+    python: str
+    """A Python >= 3.8 on the node."""
+    agent_state: str
+    """The agent's state folder on the node, absolute, not on a network file system."""
+
+    @abstractmethod
+    def open(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Channel:
+        """Start `argv` on the node."""
+
+    @abstractmethod
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Completed:
+        """Run `argv` to its end."""
+
+    @abstractmethod
+    def put(self, data: bytes, path: str, *, mode: int = 0o644) -> None:
+        """Write a file on the node, atomically; its folders are made."""
+
+    @abstractmethod
+    def interactive(self, argv: Sequence[str]) -> int:
+        """Give the user's terminal to a command on the node (a login shell for no arguments); returns its exit code."""
+
+    def close(self) -> None:  # noqa: B027 - transports without a connection have nothing to close
+        """Give back the connection. Idempotent."""
