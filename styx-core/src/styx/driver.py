@@ -75,6 +75,8 @@ class FeatureSet(Value):
     """Buckets can be mounted with FUSE."""
     mounts: bool = False
     """Bucket mounts and volumes are executed."""
+    absolute_paths: bool = True
+    """File mounts may land outside the node's home."""
 
 
 class Limits(Value):
@@ -489,7 +491,7 @@ class Provisioner(ABC):
         """End these machines for good. One that is absent already is not an error. Returns without waiting."""
 
     def release(self, place: Place, cluster: str) -> None:  # noqa: B027 - most clouds have nothing to release
-        """Remove groups, keys, addresses and volumes made for the cluster. Called once per place ever tried; re-entrant."""
+        """Remove groups, keys, addresses and volumes made for the cluster. Re-entrant; once per place ever tried."""
 
     def leftovers(self, place: Place) -> Sequence[Leftover]:  # noqa: ARG002 - overridden where there are any
         """Things of this installation in `place` that bill or spawn without being nodes."""

@@ -38,7 +38,7 @@ class ReadyNode:
 
 
 class Backend(ABC):
-    """Runs jobs on ready nodes. `prepare` and `teardown` are idempotent and may run after a client died in the other."""
+    """Runs jobs on ready nodes. `prepare` and `teardown` are idempotent; a client may have died in either before."""
 
     name: ClassVar[str]
 

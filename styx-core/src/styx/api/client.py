@@ -1,0 +1,110 @@
+"""The client protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from styx.api.views import (
+    CheckView,
+    ClusterView,
+    CostView,
+    JobView,
+    LaunchPlan,
+    LaunchResult,
+    LogLine,
+    Story,
+    SweepReport,
+)
+from styx.models import Task
+from styx.provision.options import LaunchOptions
+from styx.state.rows import Event
+
+Say = Callable[[Event], None]
+"""Receives each event of a running operation as it happens."""
+
+
+class Client(Protocol):
+    """Every call of Styx. Names accept globs where `names` is plural. Errors are `StyxError`s."""
+
+    def plan(self, task: Task, options: LaunchOptions) -> LaunchPlan:
+        """What `launch` would do; touches nothing.
+
+        Raises:
+            NotExecutable: The task uses fields that no place executes.
+            NoPlaceLeft: Nothing fits; the message says why.
+        """
+
+    def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:
+        """Make or re-use the cluster and submit the job; returns once the job is submitted.
+
+        KeyboardInterrupt inside it stops the launch and becomes `Interrupted`, whose message says what exists.
+        """
+
+    def exec(self, task: Task, cluster: str, say: Say | None = None) -> LaunchResult:
+        """Submit the task's `run` to an existing cluster: no provisioning, no set-up; syncs a workdir."""
+
+    def tail(
+        self, cluster: str, job_id: int | None = None, *, follow: bool = True, tail: int = 0, ranks: Sequence[int] = ()
+    ) -> Iterator[LogLine]:
+        """Output of a job (default: the newest), from the nodes, or from the kept copy when they are gone.
+
+        `tail` > 0 starts with the last lines of each stream. Survives dropped connections byte for byte.
+        """
+
+    def wait(self, cluster: str, job_id: int, timeout_s: float | None = None) -> JobView:
+        """The job once it has ended."""
+
+    def job(self, cluster: str, job_id: int | None = None) -> JobView:
+        """The job as it is now (default: the newest)."""
+
+    def queue(self, names: Sequence[str] = (), *, skip_finished: bool = False) -> list[JobView]:
+        """Jobs of these clusters (all, when empty)."""
+
+    def cancel(self, cluster: str, job_ids: Sequence[int] = (), *, every: bool = False) -> list[int]:
+        """Cancel jobs (none named and not `every`: the newest running one); returns those cancelled, all dead."""
+
+    def sync_down(self, cluster: str, job_ids: Sequence[int], target: Path) -> dict[int, Path]:
+        """Copy whole logs to `target`; returns the folder of each job."""
+
+    def status(self, names: Sequence[str] = (), *, refresh: bool = False) -> list[ClusterView]:
+        """Clusters, newest first; `refresh` asks the clouds."""
+
+    def stop(self, names: Sequence[str], say: Say | None = None) -> list[str]:
+        """Stop clusters; returns the names that were stopped."""
+
+    def start(self, names: Sequence[str], say: Say | None = None, *, retry_until_up: bool = False) -> list[str]:
+        """Start stopped clusters."""
+
+    def down(self, names: Sequence[str], say: Say | None = None, *, purge: bool = False) -> list[str]:
+        """End clusters for good; resumable. `purge` forgets the record even if the cloud fails, and says so."""
+
+    def autostop(
+        self, names: Sequence[str], *, idle_minutes: float | None, down: bool = False, wait_for: str = "jobs_and_ssh"
+    ) -> list[str]:
+        """Set the idle limit; None cancels it."""
+
+    def why(self, cluster: str) -> Story:
+        """What happened, newest generation of that name, ended ones too."""
+
+    def sweep(self, *, delete: bool = False, clouds: Sequence[str] = ()) -> SweepReport:
+        """Find (and end) machines with our key that nobody remembers."""
+
+    def check(self, clouds: Sequence[str] = ()) -> list[CheckView]:
+        """Ask clouds who we are, in parallel, and remember which are enabled."""
+
+    def enabled(self) -> list[CheckView]:
+        """What the last check recorded; asks nothing."""
+
+    def cost_report(self, *, days: int = 30, every: bool = False) -> list[CostView]:
+        """What was spent, from the ledger."""
+
+    def interactive(self, cluster: str, *, node: int = 0, argv: Sequence[str] = ()) -> int:
+        """Give the terminal to a shell (or `argv`) on a node; returns its exit code."""
+
+    def names(self) -> list[str]:
+        """Live cluster names, for completion."""
+
+    def close(self) -> None:
+        """Give back connections."""

@@ -1,0 +1,170 @@
+"""What calls return: frozen, JSON-serialisable, units in the names."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from styx.driver import Place, Value
+from styx.state.rows import Attempt, ClusterState, Event, Rate
+
+
+class PlannedOffer(Value):
+    """One row of the plan that the user sees."""
+
+    place: Place
+    instance_type: str
+    vcpus: float | None = None
+    memory_gib: float | None = None
+    accelerators: str | None = None
+    market: str = "on_demand"
+    usd_per_hour: float | None = None
+    """For all nodes; None is unknown."""
+    free: bool = False
+    """The place costs nothing."""
+    as_of: datetime | None = None
+
+
+class LaunchPlan(Value):
+    """What a launch would do."""
+
+    cluster: str
+    reuse: bool
+    """The cluster exists and is used as it is."""
+    num_nodes: int
+    offers: tuple[PlannedOffer, ...]
+    """Best first."""
+    losers: tuple[tuple[str, str], ...] = ()
+    """What was not chosen, and why."""
+    lease: dict[str, Any] = Field(default_factory=dict)
+    costs_money: bool
+    """False when a launch needs no confirmation."""
+    warnings: tuple[str, ...] = ()
+
+
+class LaunchResult(Value):
+    """A launch whose job was submitted (or that had nothing to run)."""
+
+    cluster: str
+    key: str
+    job_id: int | None
+    place: Place | None
+    seconds: dict[str, float] = Field(default_factory=dict)
+    """Time spent in each step."""
+
+
+class ClusterView(Value):
+    """One cluster, as `styx status` shows it."""
+
+    name: str
+    key: str
+    state: ClusterState
+    infra: str
+    """`cloud/region[/zone]`, or `-`."""
+    nodes: int
+    resources: str
+    usd_per_hour: float | None
+    usd_so_far: float | None
+    """From the ledger; None when any part is unknown."""
+    lease: dict[str, Any] = Field(default_factory=dict)
+    user: str
+    workspace: str
+    created_at: datetime
+    last_use_at: datetime
+    seen_at: datetime | None
+    """When the cloud or an agent was last asked."""
+    note: str | None = None
+    endpoints: dict[int, str] = Field(default_factory=dict)
+    ips: tuple[str, ...] = ()
+
+
+class JobView(Value):
+    """One job, as `styx queue` shows it."""
+
+    cluster: str
+    job_id: int
+    name: str | None
+    user: str
+    state: str
+    exit_code: int | None
+    reason: str | None = None
+    num_nodes: int = 1
+    submitted_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class LogLine(Value):
+    """A piece of a job's output, whole lines where possible."""
+
+    rank: int
+    stream: Literal["setup", "run", "driver"]
+    data: bytes
+
+
+class Orphan(Value):
+    """A machine or a leftover that carries this installation's key and that no live cluster remembers."""
+
+    id: str
+    kind: str
+    """`node`, `address`, `disk`, ..."""
+    place: Place
+    cluster_key: str | None
+    cluster: str | None = None
+    """Name of the cluster it belonged to, if known."""
+    usd_per_hour: float | None = None
+    usd_so_far: float | None = None
+    created_at: datetime | None = None
+    free: bool = False
+    deleted: bool = False
+    error: str | None = None
+
+
+class SweepReport(Value):
+    """What a sweep saw."""
+
+    orphans: tuple[Orphan, ...]
+    unreadable: tuple[tuple[Place, str], ...] = ()
+    """Places that could not be listed, and why: never called empty."""
+
+
+class Story(Value):
+    """What happened to a cluster: for `styx why`."""
+
+    cluster: str
+    key: str
+    state: ClusterState
+    note: str | None
+    attempts: tuple[Attempt, ...]
+    events: tuple[Event, ...]
+
+
+class CheckView(Value):
+    """The result of checking one cloud."""
+
+    cloud: str
+    ok: bool
+    account: str | None = None
+    message: str = ""
+    hint: str | None = None
+    places: tuple[str, ...] = ()
+    checked_at: datetime | None = None
+
+
+class CostView(Value):
+    """One line of the cost report."""
+
+    cluster: str
+    key: str
+    user: str
+    infra: str
+    state: ClusterState
+    nodes: int
+    hours: float
+    usd: float | None
+    """None when any interval's rate is unknown."""
+    usd_known: float
+    """The part that is known."""
+    rates: tuple[Rate, ...] = ()
