@@ -1,0 +1,140 @@
+"""A deadline and an error wall around every driver call: a hanging or crashing driver never takes Styx down."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
+
+from styx.driver import (
+    Cloud,
+    EndsItself,
+    Identity,
+    Leftover,
+    Node,
+    NodeRequest,
+    OpensPorts,
+    Place,
+    Provisioner,
+    SelfEnd,
+    Stoppable,
+)
+from styx.errors import AmbiguousError, DriverError, StyxError, TransientError, UnsupportedError
+
+T = TypeVar("T")
+
+CREATE_DEADLINE_S = 120.0
+"""A create that has not answered by then may still have happened: it counts as a lost reply."""
+CALL_DEADLINE_S = 60.0
+"""For every other call."""
+
+_log = logging.getLogger("styx.drivers")
+
+
+def call(what: str, action: Callable[[], T], deadline_s: float, observe: Callable[[str], None]) -> T:
+    """Run one driver call in a thread of its own and return its result.
+
+    Raises:
+        StyxError: Whatever the driver raised of the taxonomy.
+        TransientError: It did not answer within the deadline.
+        DriverError: It raised something that is not of the taxonomy; the traceback goes to the log.
+    """
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(action())
+        except BaseException as error:  # noqa: BLE001 - the error wall: handed to the caller below
+            failure.append(error)
+
+    observe(f"driver:{what}:before")
+    thread = threading.Thread(target=run, name=f"styx {what}", daemon=True)
+    thread.start()
+    thread.join(deadline_s)
+    observe(f"driver:{what}:after")
+    if thread.is_alive():
+        raise TransientError(f"{what} did not answer within {deadline_s:g} s", retry_after_s=1.0)
+    if not failure:
+        return outcome[0]
+    error = failure[0]
+    if isinstance(error, StyxError):
+        raise error
+    _log.error("driver call %s failed", what, exc_info=error)
+    raise DriverError(f"the plugin failed in {what}: {type(error).__name__}: {error}") from error
+
+
+class Guarded:
+    """A provisioner as the engine calls it: the same verbs, none of which can hang or raise outside the taxonomy."""
+
+    def __init__(self, name: str, inner: Provisioner, cloud: Cloud, observe: Callable[[str], None]) -> None:
+        self.name = name
+        self.inner = inner
+        self.cloud = cloud
+        self._observe = observe
+
+    def _call(self, verb: str, action: Callable[[], T], deadline_s: float = CALL_DEADLINE_S) -> T:
+        return call(f"{self.name}.{verb}", action, deadline_s, self._observe)
+
+    def check(self) -> Identity:
+        """See `Cloud.check`."""
+        return self._call("check", self.cloud.check)
+
+    def create(self, request: NodeRequest) -> Sequence[Node]:
+        """See `Provisioner.create`; a create without an answer is an `AmbiguousError`."""
+        what = f"{self.name}.create"
+        try:
+            return call(what, lambda: self.inner.create(request), CREATE_DEADLINE_S, self._observe)
+        except TransientError as error:
+            if "did not answer within" in error.message and error.vendor.code is None:
+                settle_s = max(10.0, self.cloud.limits.listing_lag_s)
+                raise AmbiguousError(error.message, settle_s=settle_s) from error
+            raise
+
+    def nodes(self, place: Place, cluster: str | None, known: Sequence[Node] = ()) -> Sequence[Node]:
+        """See `Provisioner.nodes`."""
+        return self._call("nodes", lambda: self.inner.nodes(place, cluster, known))
+
+    def terminate(self, nodes: Sequence[Node]) -> None:
+        """See `Provisioner.terminate`."""
+        self._call("terminate", lambda: self.inner.terminate(nodes))
+
+    def release(self, place: Place, cluster: str) -> None:
+        """See `Provisioner.release`."""
+        self._call("release", lambda: self.inner.release(place, cluster))
+
+    def leftovers(self, place: Place) -> Sequence[Leftover]:
+        """See `Provisioner.leftovers`."""
+        return self._call("leftovers", lambda: self.inner.leftovers(place))
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether nodes can be stopped at all."""
+        return isinstance(self.inner, Stoppable)
+
+    def stop(self, nodes: Sequence[Node]) -> None:
+        """See `Stoppable.stop`."""
+        self._need(Stoppable, "stop machines")
+        self._call("stop", lambda: cast(Stoppable, self.inner).stop(nodes))
+
+    def start(self, nodes: Sequence[Node]) -> Sequence[Node]:
+        """See `Stoppable.start`."""
+        self._need(Stoppable, "start machines")
+        return self._call("start", lambda: cast(Stoppable, self.inner).start(nodes), CREATE_DEADLINE_S)
+
+    def open_ports(self, nodes: Sequence[Node], ports: Sequence[int]) -> None:
+        """See `OpensPorts.open_ports`."""
+        self._need(OpensPorts, "open ports")
+        self._call("open_ports", lambda: cast(OpensPorts, self.inner).open_ports(nodes, ports))
+
+    def self_action(self, node: Node, action: str) -> SelfEnd:
+        """See `EndsItself.self_action`; clouds without it answer with `none`."""
+        if not isinstance(self.inner, EndsItself):
+            return SelfEnd(kind="none")
+        ends = self.inner
+        return self._call("self_action", lambda: ends.self_action(node, "down" if action == "down" else "stop"))
+
+    def _need(self, mixin: type, what: str) -> None:
+        if not isinstance(self.inner, mixin):
+            raise UnsupportedError(f"{self.cloud.display_name} cannot {what}")

@@ -1,0 +1,135 @@
+"""All that an operation may touch: the store, the hub, the clock. Passed as one argument; nothing is global."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from styx.provision.guard import Guarded
+from styx.state.rows import Event
+from styx.state.store import Store
+
+if TYPE_CHECKING:
+    from styx.backends.base import Backend
+    from styx.config import Config
+    from styx.driver import Cloud
+    from styx.plugins import Hub
+
+
+def quiet(_: str) -> None:
+    """The observer that observes nothing."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What operations act on.
+
+    Attributes:
+        store: What Styx remembers.
+        hub: Plugins.
+        config: Merged settings.
+        backend: Looks a backend up by name.
+        user: Who acts.
+        workspace: Where the clusters belong.
+        holder: This process, as it claims clusters: `host:pid:start:nonce`.
+        now: Aware UTC time.
+        sleep: Waits; tests pass their own.
+        observe: Told the name of every moment at which a dying process could leave something behind: before and after
+            each driver call. The store tells the same for its commits. Tests kill the process in it.
+        say: Receives each event after it was stored.
+    """
+
+    store: Store
+    hub: Hub
+    config: Config
+    backend: Callable[[str], Backend]
+    user: str
+    workspace: str
+    holder: str
+    now: Callable[[], datetime]
+    sleep: Callable[[float], None]
+    observe: Callable[[str], None] = quiet
+    say: Callable[[Event], None] | None = None
+
+    def timestamp(self) -> float:
+        """Unix seconds of `now`."""
+        return self.now().timestamp()
+
+    def cloud(self, name: str) -> Cloud:
+        """The identity of a cloud."""
+        return self.hub.cloud(name)
+
+    def provisioner(self, name: str) -> Guarded:
+        """The cloud's provisioner behind a deadline and an error wall."""
+        return Guarded(name, self.hub.provisioner(name), self.hub.cloud(name), self.observe)
+
+    def tell(self, cluster: str, operation: str, step: str, phase: str, message: str = "", **data: Any) -> None:
+        """Store an event of an operation, then show it to whoever listens."""
+        event = Event.model_validate(
+            {
+                "cluster": cluster,
+                "operation": operation,
+                "step": step,
+                "phase": phase,
+                "at": self.now(),
+                "message": message,
+                "data": data,
+            }
+        )
+        stored = event.model_copy(update={"seq": self.store.append_event(event)})
+        self.hub.emit(stored)
+        if self.say is not None:
+            self.say(stored)
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+def current_user(environ: Mapping[str, str]) -> str:
+    """Who acts, for tags and listings."""
+    try:
+        return environ.get("STYX_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def new_holder() -> str:
+    """A fresh holder name for this process."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}:{uuid.uuid4().hex[:8]}"
+
+
+def holder_is_dead(holder: str) -> bool:
+    """Whether the process that claimed a cluster is known to be gone: same host, and no such process any more."""
+    host, _, rest = holder.partition(":")
+    pid, _, rest = rest.partition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    started = rest.partition(":")[0]
+    return _started(int(pid)) != started
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the kernel's own units; empty when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        if os.path.isdir("/proc/self"):
+            return ""
+    except (OSError, IndexError):
+        return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "alive"
