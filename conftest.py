@@ -1,0 +1,89 @@
+"""Rules that hold for every test of the project, whichever folder it lies in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MEASURED = {"styx-core": "styx-core/src/", "styx-agent": "styx-agent/src/", "styx-cli": "styx-cli/src/"}
+EXTRA_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--coverage-floor`, which needs `--cov`."""
+    group = parser.getgroup("styx")
+    group.addoption("--coverage-floor", type=float, default=None, help="fail when a package's line coverage is lower")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip tests marked `debian(package, command)` where the command is not installed, naming the package."""
+    for item in items:
+        for mark in item.iter_markers("debian"):
+            package, command = mark.args
+            if shutil.which(command, path=EXTRA_PATH) is None:
+                item.add_marker(pytest.mark.skip(reason=f"needs {command}: apt-get install {package}"))
+
+
+@pytest.fixture(autouse=True)
+def private_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test may reach the user's own clusters: without a home of its own it gets an empty one."""
+    with tempfile.TemporaryDirectory(prefix="styx-test-") as folder:
+        monkeypatch.setenv("STYX_HOME", str(Path(folder) / "home"))
+        yield
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under CI a skipped test is a failed run; so is a package below the coverage floor."""
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if hasattr(config, "workerinput") or reporter is None:
+        return
+    faults = [*skipped(reporter), *uncovered(config)]
+    if faults and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    for fault in faults:
+        reporter.ensure_newline()
+        reporter.write_line(fault, red=True)
+
+
+def skipped(reporter: pytest.TerminalReporter) -> list[str]:
+    """One line per skip when `CI` is true: there, a test that did not run proves nothing."""
+    if os.environ.get("CI", "").lower() not in ("1", "true"):
+        return []
+    reports = reporter.stats.get("skipped", [])
+    return [f"CI: skipped tests are not allowed: {report.nodeid}: {report.longrepr[2]}" for report in reports]
+
+
+def uncovered(config: pytest.Config) -> list[str]:
+    """One line per package whose line coverage is below the floor; the figures go to `.nox/coverage.txt`."""
+    floor = config.getoption("--coverage-floor")
+    plugin = config.pluginmanager.get_plugin("_cov")
+    if floor is None or plugin is None or plugin.cov_controller is None:
+        return []
+    figures = coverage_by_package(plugin.cov_controller.cov, config.rootpath)
+    target = config.rootpath / ".nox" / "coverage.txt"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("".join(f"{name} {percent:.1f} %\n" for name, percent in figures.items()))
+    low = [(name, percent) for name, percent in figures.items() if percent < floor]
+    return [f"coverage of {name} is {percent:.1f} %, below {floor:g} %: see htmlcov/index.html" for name, percent in low]
+
+
+def coverage_by_package(cov: object, root: Path) -> dict[str, float]:
+    """Percent of lines run, for each measured package."""
+    with tempfile.TemporaryDirectory() as folder:
+        outfile = Path(folder) / "coverage.json"
+        cov.json_report(outfile=str(outfile))  # type: ignore[attr-defined]
+        cov.html_report(directory=str(root / "htmlcov"))  # type: ignore[attr-defined]
+        files = json.loads(outfile.read_text())["files"]
+    figures = {}
+    for name, prefix in MEASURED.items():
+        summaries = [data["summary"] for path, data in files.items() if path.startswith(prefix)]
+        lines = sum(summary["num_statements"] for summary in summaries)
+        figures[name] = 100 * sum(summary["covered_lines"] for summary in summaries) / lines if lines else 0.0
+    return figures

@@ -1,0 +1,133 @@
+"""Every check of the project: `uv run nox` proves it, `uv run nox -s NAME` runs one.
+
+All sessions share one environment, `.nox/env`, which uv fills from the workspace with the pinned versions: a check
+starts in a fraction of a second once it exists. Packages are found by glob, so a new plugin needs no edit here.
+Success is quiet: the last line of a full run is pytest's summary.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+ENV = ROOT / ".nox" / "env"
+COVERAGE_FLOOR = 85
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "contracts", "docs", "wheels", "tests"]
+nox.options.stop_on_first_error = True
+logging.getLogger("nox").setLevel(logging.WARNING)
+
+
+def sources() -> list[str]:
+    """The `src` folder of every package in the workspace, as paths from the root."""
+    found = [*ROOT.glob("styx-*/src"), *ROOT.glob("plugins/styx-*/src")]
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+def ready(session: nox.Session) -> dict[str, str | None]:
+    """Bring `.nox/env` up to date and return the variables that make commands run in it."""
+    env: dict[str, str | None] = {"UV_PROJECT_ENVIRONMENT": str(ENV), "VIRTUAL_ENV": None, "PYTHONHASHSEED": "0"}
+    sync = ["uv", "sync", "--quiet", "--all-packages", "--all-extras", "--all-groups"]
+    session.run(*sync, env=env, external=True, silent=True)
+    return env | {"PATH": f"{ENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+
+
+def quietly(session: nox.Session, env: dict[str, str | None], *command: str) -> None:
+    """Run a command of the environment; show its output only when it fails."""
+    session.run(str(ENV / "bin" / command[0]), *command[1:], env=env, external=True, silent=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style of all files, and that the agent's code needs no more than Python 3.8."""
+    env = ready(session)
+    quietly(session, env, "ruff", "check", "--quiet", ".")
+    quietly(session, env, "ruff", "format", "--check", "--quiet", ".")
+    quietly(session, env, "vermin", "--quiet", "--no-tips", "--violations", "--target=3.8-", "styx-agent/src")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """`mypy --strict` on every package, the tools and the benchmarks."""
+    env = ready(session)
+    quietly(session, env, "mypy", *sources(), "tools", "benchmarks", "noxfile.py")
+
+
+@nox.session
+def contracts(session: nox.Session) -> None:
+    """The import rules, and what else must hold across packages (`tests/contracts`)."""
+    env = ready(session)
+    quietly(session, env, "lint-imports", "--no-cache")
+    quietly(session, env, "pytest", "-q", *(session.posargs or ["tests/contracts"]))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The generated reference pages are up to date; `-- --write` brings them up to date."""
+    env = ready(session)
+    quietly(session, env, "python", "-m", "tools.reference", *(session.posargs or ["--check"]))
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Every package builds, and the wheels alone give a working `styx` in an empty environment."""
+    env = ready(session)
+    quietly(session, env, "pytest", "-q", "-m", "wheels", "tests/test_wheels.py", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests and the coverage floor; `-- ARGS` passes ARGS to pytest in place of both."""
+    env = ready(session)
+    pytest = [str(ENV / "bin" / "pytest"), "-q"]
+    if session.posargs:
+        session.run(*pytest, *session.posargs, env=env, external=True)
+        return
+    for stale in ROOT.glob(".coverage*"):
+        stale.unlink()
+    measured = ["--cov", "--cov-report=", f"--coverage-floor={COVERAGE_FLOOR}"]
+    session.run(*pytest, "-n", "auto", "--dist", "loadfile", *measured, env=env, external=True)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Start-up and launch, as multiples of a baseline measured in the same run; `-- ARGS` passes ARGS to both."""
+    env = ready(session)
+    for script in ("startup.py", "launch.py"):
+        session.run(str(ENV / "bin" / "python"), f"benchmarks/{script}", *session.posargs, env=env, external=True)
+
+
+@nox.session
+def new_plugin(session: nox.Session) -> None:
+    """`-- NAME` makes `plugins/styx-NAME` from the template, installs it and runs its conformance suite."""
+    env = ready(session)
+    made = session.run(
+        str(ENV / "bin" / "python"), "-m", "tools.new_plugin", *session.posargs, env=env, external=True, silent=True
+    )
+    folder = str(made).strip().splitlines()[-1]
+    ready(session)
+    session.run(str(ENV / "bin" / "pytest"), "-q", folder, env=env, external=True)
+    print(f"{folder} is ready: fill in its src/, then run `uv run nox -s tests -- {folder}`")
+
+
+@nox.session
+def constraints(session: nox.Session) -> None:
+    """Refresh the pinned versions of everything, transitive too, in the root `pyproject.toml`."""
+    env = ready(session)
+    quietly(session, env, "python", "-m", "tools.constraints")
+    (ROOT / "uv.lock").unlink(missing_ok=True)
+
+
+@nox.session
+def clean(session: nox.Session) -> None:
+    """Remove what the other sessions left."""
+    for folder in (".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"):
+        shutil.rmtree(ROOT / folder, ignore_errors=True)
+    for stale in ROOT.glob(".coverage*"):
+        stale.unlink()
