@@ -29,6 +29,11 @@ CREATE_DEADLINE_S = 120.0
 CALL_DEADLINE_S = 60.0
 """For every other call."""
 
+
+class NoAnswer(TransientError):
+    """The call is still running after its deadline; it may or may not have taken effect."""
+
+
 _log = logging.getLogger("styx.drivers")
 
 
@@ -37,7 +42,7 @@ def call(what: str, action: Callable[[], T], deadline_s: float, observe: Callabl
 
     Raises:
         StyxError: Whatever the driver raised of the taxonomy.
-        TransientError: It did not answer within the deadline.
+        NoAnswer: It did not answer within the deadline.
         DriverError: It raised something that is not of the taxonomy; the traceback goes to the log.
     """
     outcome: list[T] = []
@@ -55,7 +60,7 @@ def call(what: str, action: Callable[[], T], deadline_s: float, observe: Callabl
     thread.join(deadline_s)
     observe(f"driver:{what}:after")
     if thread.is_alive():
-        raise TransientError(f"{what} did not answer within {deadline_s:g} s", retry_after_s=1.0)
+        raise NoAnswer(f"{what} did not answer within {deadline_s:g} s")
     if not failure:
         return outcome[0]
     error = failure[0]
@@ -86,11 +91,9 @@ class Guarded:
         what = f"{self.name}.create"
         try:
             return call(what, lambda: self.inner.create(request), CREATE_DEADLINE_S, self._observe)
-        except TransientError as error:
-            if "did not answer within" in error.message and error.vendor.code is None:
-                settle_s = max(10.0, self.cloud.limits.listing_lag_s)
-                raise AmbiguousError(error.message, settle_s=settle_s) from error
-            raise
+        except NoAnswer as error:
+            settle_s = max(10.0, self.cloud.limits.listing_lag_s)
+            raise AmbiguousError(error.message, settle_s=settle_s) from error
 
     def nodes(self, place: Place, cluster: str | None, known: Sequence[Node] = ()) -> Sequence[Node]:
         """See `Provisioner.nodes`."""

@@ -1,0 +1,105 @@
+"""The right to act on a cluster: one holder at a time, fenced by an epoch, kept alive while it is needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from styx.errors import DeadlineExceeded, StyxError, WrongState
+from styx.provision.world import World, holder_is_dead
+from styx.state.rows import ClusterRow
+
+TTL_S = 30.0
+"""How long a claim holds without being renewed: the longest that a vanished client of another host delays us."""
+
+
+class Claim:
+    """A live claim on one cluster. Every write carries its epoch; every cloud call asks `check` first."""
+
+    def __init__(self, world: World, key: str, epoch: int) -> None:
+        self.world = world
+        self.key = key
+        self.epoch = epoch
+        self._until = world.timestamp() + TTL_S
+        self._lost: StyxError | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="styx claim", daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        while not self._stop.wait(TTL_S / 3):
+            until = self.world.timestamp() + TTL_S
+            try:
+                self.world.store.renew(self.key, self.epoch, until)
+            except StyxError as error:
+                self._lost = error
+                return
+            self._until = until
+
+    def check(self) -> None:
+        """Refuse to go on without a live claim.
+
+        Raises:
+            WrongState: Another process took the cluster over, or this one slept too long.
+        """
+        if self._lost is not None:
+            raise WrongState(f"another process took over cluster {self.row().name}: {self._lost.message}")
+        if self.world.timestamp() > self._until:
+            raise WrongState("this process slept for longer than its claim on the cluster lasts; run the command again")
+
+    def row(self) -> ClusterRow:
+        """The cluster as it is stored now."""
+        row = self.world.store.cluster_by_key(self.key)
+        if row is None:
+            raise WrongState(f"the record of {self.key} is gone")
+        return row
+
+    def update(self, **changes: Any) -> ClusterRow:
+        """Write fields, fenced by the epoch."""
+        return self.world.store.update_cluster(self.key, self.epoch, changes)
+
+    def close(self) -> None:
+        """Give the cluster back."""
+        self._stop.set()
+        self.world.store.relinquish(self.key, self.epoch)
+
+
+@contextmanager
+def claimed(world: World, row: ClusterRow, *, wait_s: float = 60.0) -> Iterator[Claim]:
+    """Hold a cluster for the body, waiting for another holder at most `wait_s` seconds.
+
+    A holder on this host whose process is gone is passed over at once.
+
+    Raises:
+        DeadlineExceeded: Another client still holds it; the message names it.
+    """
+    claim = Claim(world, row.key, _acquire(world, row, world.timestamp() + wait_s))
+    try:
+        yield claim
+    finally:
+        claim.close()
+
+
+def _acquire(world: World, row: ClusterRow, deadline: float) -> int:
+    told = False
+    while True:
+        now = world.timestamp()
+        current = world.store.cluster_by_key(row.key) or row
+        if current.holder and holder_is_dead(current.holder):
+            now = max(now, current.lease_until)
+        try:
+            return world.store.acquire(row.key, world.holder, TTL_S, now)
+        except DeadlineExceeded:
+            if world.timestamp() >= deadline:
+                raise
+        if not told:
+            told = True
+            world.tell(row.key, "claim", "claim", "note", f"waiting for another client that works on {row.name}")
+        world.sleep(0.3)
+
+
+def changes_of(row: ClusterRow, **wanted: Any) -> Mapping[str, Any]:
+    """Those of the wanted fields that differ from the row's."""
+    return {name: value for name, value in wanted.items() if getattr(row, name) != value}

@@ -1,0 +1,53 @@
+"""Writes down what nodes are charged, as their states change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from styx.driver import CatalogRow, Node, NodeState
+from styx.provision.world import World
+from styx.state.rows import ClusterRow, Rate
+
+CHARGED = frozenset({NodeState.PENDING, NodeState.RUNNING, NodeState.UNREACHABLE, NodeState.STOPPING})
+"""States in which a cloud may charge for a machine; a doubt counts as charged."""
+
+
+def offer_of(row: ClusterRow) -> CatalogRow | None:
+    """The offer that the cluster was made from."""
+    return CatalogRow.model_validate(row.offer) if row.offer else None
+
+
+def rate_of(node: Node, offer: dict[str, Any] | None) -> float | None:
+    """What one node is charged per hour: as the cloud reports it, else as it was offered; None is unknown."""
+    if node.usd_per_hour is not None:
+        return node.usd_per_hour
+    price = (offer or {}).get("usd_per_hour")
+    return float(price) if price is not None else None
+
+
+def follow(world: World, row: ClusterRow, nodes: Sequence[Node]) -> None:
+    """Open and close intervals so that the ledger agrees with the nodes as they are seen now. Idempotent."""
+    now = world.now()
+    running = {rate.node: rate for rate in world.store.rates(cluster=row.key) if rate.end is None}
+    for node in nodes:
+        open_rate = running.pop(node.id, None)
+        if node.state not in CHARGED:
+            if open_rate is not None:
+                world.store.close_rates(row.key, now, node=node.id)
+            continue
+        price = rate_of(node, row.offer)
+        if open_rate is None or open_rate.usd_per_hour != price:
+            world.store.open_rate(
+                Rate(
+                    cluster=row.key,
+                    node=node.id,
+                    rank=node.rank,
+                    place=node.place,
+                    usd_per_hour=price,
+                    start=now if open_rate else (node.created_at or now),
+                    reported=node.usd_per_hour is not None,
+                )
+            )
+    for gone in running:
+        world.store.close_rates(row.key, now, node=gone)

@@ -1,0 +1,95 @@
+"""Takes machines away and proves that they are gone. Used by down, by failed attempts and by sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from styx.driver import Node, NodeState, Place
+from styx.errors import DeadlineExceeded, StyxError, TransientError
+from styx.provision.world import World
+
+T = TypeVar("T")
+
+REMOVAL_DEADLINE_S = 600.0
+"""Longest time that we watch a cloud take machines away."""
+
+GONE = frozenset({NodeState.TERMINATED})
+
+
+def living(nodes: Sequence[Node]) -> list[Node]:
+    """Those that still exist, failed ones included: a failed machine may bill."""
+    return [node for node in nodes if node.state not in GONE]
+
+
+def remove(
+    world: World,
+    place: Place,
+    key: str,
+    *,
+    known: Sequence[Node] = (),
+    not_before: float = 0.0,
+    check: Callable[[], None] = lambda: None,
+    deadline_s: float = REMOVAL_DEADLINE_S,
+) -> None:
+    """Terminate every node of a cluster in one place, wait until the cloud confirms it, then release what is left.
+
+    Idempotent and resumable: it asks the cloud, not the memory, what exists.
+
+    Args:
+        world: What we act on.
+        place: Where.
+        key: The cluster key.
+        known: Nodes that we remember, for clouds whose listings are late.
+        not_before: Unix time before which an empty listing proves nothing (a create may still show up).
+        check: Asked before each cloud call; raises when we may not act any more.
+        deadline_s: Longest wait.
+
+    Raises:
+        StyxError: The cloud refuses; the message names what remains.
+    """
+    driver = world.provisioner(place.cloud)
+    limits = driver.cloud.limits
+    deadline = world.timestamp() + deadline_s
+    asked: set[str] = set()
+    pause_s = 0.05
+    while True:
+        check()
+        alive = living(patiently(world, deadline, lambda: driver.nodes(place, key, known)))
+        todo = [node for node in alive if node.id not in asked]
+        if todo:
+            check()
+            patiently(world, deadline, partial(driver.terminate, todo))
+            asked.update(node.id for node in todo)
+        elif not alive and world.timestamp() >= not_before:
+            check()
+            patiently(world, deadline, lambda: driver.release(place, key))
+            return
+        if world.timestamp() > deadline:
+            names = ", ".join(f"{node.id} ({node.state.value})" for node in alive) or "nothing listed yet"
+            raise DeadlineExceeded(f"{place} has not confirmed the end of {key} in time; still there: {names}")
+        world.sleep(min(pause_s, limits.min_poll_s))
+        pause_s *= 2
+
+
+def patiently(world: World, deadline: float, action: Callable[[], T]) -> T:
+    """Repeat a call while the cloud asks for patience."""
+    pause_s = 0.5
+    while True:
+        try:
+            return action()
+        except TransientError as error:
+            pause_s = max(error.retry_after_s, min(pause_s * 2, 20.0))
+            if world.timestamp() + pause_s > deadline:
+                raise
+        world.sleep(pause_s)
+
+
+def quietly(action: Callable[[], None]) -> StyxError | None:
+    """The error of an action, instead of raising it; for clean-up that must not hide the first error."""
+    try:
+        action()
+    except StyxError as error:
+        return error
+    return None
