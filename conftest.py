@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--coverage-floor", type=float, default=None, help="fail when a package's line coverage is lower")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked `debian(package, command)` where the command is not installed, naming the package."""
     for item in items:
         for mark in item.iter_markers("debian"):
@@ -70,8 +70,10 @@ def uncovered(config: pytest.Config) -> list[str]:
     target = config.rootpath / ".nox" / "coverage.txt"
     target.parent.mkdir(exist_ok=True)
     target.write_text("".join(f"{name} {percent:.1f} %\n" for name, percent in figures.items()))
-    low = [(name, percent) for name, percent in figures.items() if percent < floor]
-    return [f"coverage of {name} is {percent:.1f} %, below {floor:g} %: see htmlcov/index.html" for name, percent in low]
+    low = {name: percent for name, percent in figures.items() if percent < floor}
+    return [
+        f"{name}: coverage {percent:.1f} % is below {floor:g} %: htmlcov/index.html" for name, percent in low.items()
+    ]
 
 
 def coverage_by_package(cov: object, root: Path) -> dict[str, float]:

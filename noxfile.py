@@ -48,7 +48,6 @@ def lint(session: nox.Session) -> None:
     """Style of all files, and that the agent's code needs no more than Python 3.8."""
     env = ready(session)
     quietly(session, env, "ruff", "check", "--quiet", ".")
-    quietly(session, env, "ruff", "format", "--check", "--quiet", ".")
     quietly(session, env, "vermin", "--quiet", "--no-tips", "--violations", "--target=3.8-", "styx-agent/src")
 
 
@@ -125,7 +124,7 @@ def constraints(session: nox.Session) -> None:
 
 
 @nox.session
-def clean(session: nox.Session) -> None:
+def clean(_session: nox.Session) -> None:
     """Remove what the other sessions left."""
     for folder in (".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"):
         shutil.rmtree(ROOT / folder, ignore_errors=True)

@@ -17,15 +17,17 @@ ROOT = Path(__file__).resolve().parents[1]
 METADATA = ("pyproject.toml", "styx-*/pyproject.toml", "plugins/styx-*/pyproject.toml")
 EXPORT = ("export", "--quiet", "--no-hashes", "--no-annotate", "--no-header", "--no-emit-workspace")
 EVERYTHING = ("--all-packages", "--all-extras", "--all-groups")
+COMPILE = ("pip", "compile", "--quiet", "--universal", "--no-annotate", "--no-header", "--python-version=3.11")
 BUILD_BACKENDS = ("editables", "hatchling>=1.25")
 
 
 def uv(*arguments: str, cwd: Path, stdin: str | None = None) -> list[str]:
     """Lines that `uv ARGUMENTS` prints, without the environment's own settings in the way."""
     env = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")}
-    done = subprocess.run(["uv", *arguments], cwd=cwd, env=env, input=stdin, capture_output=True, text=True, check=False)
+    argv = ["uv", *arguments]
+    done = subprocess.run(argv, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"uv {' '.join(arguments)} failed:\n{done.stderr}")
+        raise SystemExit(f"{' '.join(argv)} failed:\n{done.stderr}")
     return [line.strip() for line in done.stdout.splitlines() if line.strip() and not line.startswith(("#", "-"))]
 
 
@@ -56,8 +58,7 @@ def resolve(scratch: Path) -> tuple[list[str], list[str]]:
     project.write_text(with_pins(text, "build-constraint-dependencies", []))
     uv("lock", "--quiet", "--upgrade", cwd=scratch)
     runtime = uv(*EXPORT, *EVERYTHING, cwd=scratch)
-    compile_command = ("pip", "compile", "--quiet", "--universal", "--no-annotate", "--no-header", "--python-version=3.11")
-    build = uv(*compile_command, "-", cwd=scratch, stdin="\n".join(BUILD_BACKENDS))
+    build = uv(*COMPILE, "-", cwd=scratch, stdin="\n".join(BUILD_BACKENDS))
     return sorted(runtime, key=str.lower), sorted(build, key=str.lower)
 
 
