@@ -1,4 +1,4 @@
-"""Makes the nodes of a cluster: one attempt per place, in the plan's order, each recorded before the cloud is called."""
+"""Makes the nodes of a cluster: one attempt per place, in the plan's order, recorded before the cloud is called."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The steps of every operation, in their order: the one table that the engine, `styx why`, the documentation and the
-kill tests read.
+"""The steps of every operation, in their order.
+
+The one table that the engine, `styx why`, the documentation and the kill tests read.
 """
 
 from __future__ import annotations
