@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +24,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `debian(package, command)` where the command is not installed, naming the package."""
+    """Skip tests marked `debian(package, command, *arguments)` where that is missing, naming the package.
+
+    With arguments the command must also run and succeed, for packages that bring no command of their own.
+    """
     for item in items:
         for mark in item.iter_markers("debian"):
-            package, command = mark.args
-            if shutil.which(command, path=EXTRA_PATH) is None:
-                item.add_marker(pytest.mark.skip(reason=f"needs {command}: apt-get install {package}"))
+            package, *probe = mark.args
+            if not works(tuple(probe)):
+                item.add_marker(pytest.mark.skip(reason=f"needs Debian package {package}: {' '.join(probe)} fails"))
+
+
+@functools.cache
+def works(probe: tuple[str, ...]) -> bool:
+    """Whether the command of a `debian` mark is there and, if it has arguments, succeeds."""
+    program = shutil.which(probe[0], path=EXTRA_PATH)
+    if program is None or not probe[1:]:
+        return program is not None
+    return subprocess.run([program, *probe[1:]], capture_output=True, timeout=60, check=False).returncode == 0
 
 
 @pytest.fixture(autouse=True)
