@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from styx.driver import Node, NodeState, Place
 from styx.errors import DeadlineExceeded, StyxError, UnsupportedError, WrongState
@@ -139,11 +140,8 @@ def _await(claim: Claim, place: Place, goal: NodeState, act: Callable[[Sequence[
     while True:
         claim.check()
         row = claim.row()
-        nodes = [
-            node
-            for node in patiently(world, deadline, lambda: driver.nodes(place, claim.key, row.nodes))
-            if node.state is not NodeState.TERMINATED
-        ]
+        listed = patiently(world, deadline, partial(driver.nodes, place, row.key, row.nodes))
+        nodes = [node for node in listed if node.state is not NodeState.TERMINATED]
         if len(nodes) < row.num_nodes:
             raise WrongState(
                 f"{row.num_nodes - len(nodes)} of {row.name}'s {row.num_nodes} machines no longer exist",
@@ -152,7 +150,7 @@ def _await(claim: Claim, place: Place, goal: NodeState, act: Callable[[Sequence[
         todo = [node for node in nodes if node.state not in (goal, moving) and node.id not in asked]
         if todo:
             claim.check()
-            patiently(world, deadline, lambda: act(todo))  # noqa: B023 - called at once
+            patiently(world, deadline, partial(act, todo))
             asked.update(node.id for node in todo)
         elif all(node.state is goal and (goal is NodeState.STOPPED or node.reach) for node in nodes):
             return tuple(sorted(nodes, key=lambda node: node.rank))

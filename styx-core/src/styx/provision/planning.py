@@ -1,0 +1,212 @@
+"""From a task to ranked choices: what is asked, where machines may be made, and which rows the planner sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from styx.driver import CatalogRow, Cloud, FeatureSet, OfferQuery, Place, QuotesLive
+from styx.errors import CloudError, NoPlaceLeft, NotExecutable, StyxError
+from styx.optimizer.problem import Plan, Problem, Requirement
+from styx.provision.guard import call
+from styx.provision.world import World
+from styx.state.rows import CheckRow
+
+if TYPE_CHECKING:
+    from styx.models import Resources, Task
+
+EMBEDDED: Final = "local"
+"""The embedded cloud: chosen when asked for, or when no other cloud is enabled."""
+QUOTE_DEADLINE_S = 10.0
+
+
+def requirement(wanted: Resources) -> Requirement:
+    """One alternative in the planner's terms."""
+    accelerator, infra = wanted.accelerator, wanted.infra
+    cpus, memory = wanted.cpus, wanted.memory
+    return Requirement(
+        label=label(wanted),
+        cloud=infra.cloud if infra else None,
+        region=infra.region if infra else None,
+        zone=infra.zone if infra else None,
+        instance_type=wanted.instance_type,
+        accelerator_name=accelerator.name if accelerator else None,
+        accelerator_count=accelerator.count if accelerator else 0,
+        accelerator_memory_gib=accelerator.memory_gib if accelerator else None,
+        vcpus=cpus.count if cpus else None,
+        vcpus_exact=bool(cpus and not cpus.at_least),
+        memory_gib=memory.gib if memory else None,
+        memory_exact=bool(memory and memory.gib is not None and not memory.at_least),
+        memory_per_vcpu=memory.per_cpu_gib if memory else None,
+        disk_gib=wanted.disk_size,
+        use_spot=bool(wanted.use_spot),
+        max_usd_per_hour=wanted.max_hourly_cost,
+        ports=bool(wanted.ports),
+        image=bool(wanted.image_id and (wanted.image_id.machine or wanted.image_id.machine_by_region)),
+        docker=bool(wanted.image_id and wanted.image_id.docker),
+        network_tier=wanted.network_tier,
+    )
+
+
+def label(wanted: Resources) -> str:
+    """An alternative as the user would name it."""
+    parts = [
+        str(wanted.infra) if wanted.infra else None,
+        str(wanted.accelerator) if wanted.accelerator else None,
+        wanted.instance_type,
+        f"cpus={wanted.cpus}" if wanted.cpus else None,
+        f"mem={wanted.memory}" if wanted.memory else None,
+        "spot" if wanted.use_spot else None,
+    ]
+    return " ".join(part for part in parts if part) or "any machine"
+
+
+def plan_task(world: World, task: Task, blocked: Sequence[Place] = ()) -> Plan:
+    """Ranked choices for a task over all enabled clouds.
+
+    Raises:
+        NoPlaceLeft: Nothing fits; the message says which requirement kills it.
+        NotExecutable: The only places that fit can't execute what the task asks for.
+    """
+    alternatives = tuple(requirement(each) for each in task.resources.alternatives())
+    places = candidate_places(world, alternatives)
+    features: dict[str, FeatureSet] = {}
+    rows: list[CatalogRow] = []
+    for name in dict.fromkeys(place.cloud for place in places):
+        cloud = world.cloud(name)
+        features[name] = cloud.features
+        rows.extend(_rows(world, cloud, alternatives))
+    _refuse_unexecuted(world, task, features)
+    world.hub.amend_offers(_query(alternatives), rows)
+    problem = Problem(
+        task=task.name or "task",
+        num_nodes=task.num_nodes,
+        alternatives=alternatives,
+        ordered=task.resources.is_ordered,
+        enabled=places,
+        blocked=tuple(blocked),
+    )
+    plan = world.hub.plan(problem) or _greedy(problem, rows, features)
+    if not plan.choices:
+        reasons = "\n".join(f"  {loser.what}: {loser.reason}" for loser in plan.losers)
+        raise NoPlaceLeft(f"no enabled cloud can run this task:\n{reasons}" if reasons else "nothing is for sale")
+    return plan
+
+
+def _greedy(problem: Problem, rows: Sequence[CatalogRow], features: dict[str, FeatureSet]) -> Plan:
+    from styx.optimizer.greedy import plan
+
+    return plan(problem, rows, lambda row: row.features or features.get(row.cloud, FeatureSet()))
+
+
+def _refuse_unexecuted(world: World, task: Task, features: dict[str, FeatureSet]) -> None:
+    """Refuse fields that none of the candidate clouds executes, before anything is created."""
+    from styx.models.executed import unexecuted
+
+    faults = [unexecuted(task, each) for each in features.values()] or [unexecuted(task, None)]
+    if all(faults):
+        fewest = min(faults, key=len)
+        raise NotExecutable("\n".join(str(fault) for fault in fewest))
+
+
+def candidate_places(world: World, alternatives: Sequence[Requirement]) -> tuple[Place, ...]:
+    """Where machines may be made: clouds that a check enabled, and the embedded one by its own rule."""
+    checks = {check.cloud: check for check in world.store.checks()}
+    asked = {each.cloud for each in alternatives if each.cloud}
+    allowed = world.config.allowed_clouds
+    enabled = {
+        name: check
+        for name, check in checks.items()
+        if check.ok and name != EMBEDDED and (allowed is None or name in allowed)
+    }
+    places = [place for check in enabled.values() for place in check.places]
+    anywhere = any(each.cloud is None for each in alternatives)
+    if EMBEDDED in asked or (anywhere and not enabled):
+        places.extend(_embedded_places(world))
+    if not places:
+        raise NoPlaceLeft(_not_enabled(world, sorted(asked), checks), hint="run `styx check` to see what is missing")
+    return tuple(dict.fromkeys(places))
+
+
+def _embedded_places(world: World) -> tuple[Place, ...]:
+    check = check_cloud(world, EMBEDDED)
+    if not check.ok:
+        raise NoPlaceLeft(f"the embedded cloud cannot be used: {check.message}", hint=check.hint)
+    return check.places
+
+
+def _not_enabled(world: World, asked: Sequence[str], checks: dict[str, CheckRow]) -> str:
+    if not asked:
+        return "no cloud is enabled"
+    lines = []
+    for name in asked:
+        check = checks.get(name)
+        if check is not None and check.ok:
+            lines.append(f"{name} is not among allowed_clouds of the config")
+        elif check is not None:
+            lines.append(f"{name} is not enabled: {check.message}")
+        else:
+            world.cloud(name)  # says how to install a missing plugin
+            lines.append(f"{name} is not enabled yet: run `styx check {name}`")
+    return "\n".join(lines)
+
+
+def check_cloud(world: World, name: str) -> CheckRow:
+    """Ask one cloud who we are. Never raises: a failure is the answer."""
+    now = world.now()
+    try:
+        cloud = world.cloud(name)
+        identity = call(f"{name}.check", cloud.check, 30.0, world.observe)
+    except StyxError as error:
+        return CheckRow(cloud=name, account=None, ok=False, message=error.message, hint=error.hint, checked_at=now)
+    usable = tuple(place for place, problem in identity.places.items() if problem is None)
+    problems = [f"{place}: {problem}" for place, problem in identity.places.items() if problem is not None]
+    return CheckRow(
+        cloud=name,
+        account=identity.account,
+        ok=bool(usable),
+        message="; ".join(problems),
+        places=usable,
+        checked_at=now,
+    )
+
+
+def _query(alternatives: Sequence[Requirement]) -> OfferQuery:
+    """What all alternatives have in common; one alternative is asked for exactly."""
+    if len(alternatives) > 1:
+        return OfferQuery()
+    only = alternatives[0]
+    return OfferQuery(
+        region=only.region,
+        zone=only.zone,
+        accelerator_name=only.accelerator_name,
+        accelerator_count=only.accelerator_count,
+        vcpus=only.vcpus,
+        memory_gib=only.memory_gib,
+    )
+
+
+def _rows(world: World, cloud: Cloud, alternatives: Sequence[Requirement]) -> list[CatalogRow]:
+    """Live quotes where the cloud makes them, one for each alternative, else its catalog."""
+    from styx.catalog import rows_for
+
+    if not isinstance(cloud, QuotesLive):
+        return list(rows_for(cloud.name, world.hub))
+    live = cloud
+    rows: dict[str, CatalogRow] = {}
+    for each in alternatives:
+        if each.cloud not in (None, cloud.name):
+            continue
+        query = _query([each])
+        try:
+            offers = call(
+                f"{cloud.name}.offers",
+                lambda query=query: live.offers(query, QUOTE_DEADLINE_S),
+                QUOTE_DEADLINE_S,  # type: ignore[misc] # mypy cannot infer a default argument
+                world.observe,
+            )
+        except CloudError as error:
+            world.hub.report(f"{cloud.display_name} gave no offers: {error.message}")
+            continue
+        rows.update({row.model_dump_json(): row for row in offers})
+    return list(rows.values())
