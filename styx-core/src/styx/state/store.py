@@ -88,6 +88,9 @@ class Store(Protocol):
     def relinquish(self, key: str, epoch: int) -> None:
         """Give the claim back; an old epoch is ignored."""
 
+    def forget_holder(self, key: str, holder: str) -> bool:
+        """End the claim of a holder that is known to be dead; False when it does not hold the cluster any more."""
+
     # the story of a cluster ------------------------------------------------------------------------------------
     def append_event(self, event: Event) -> int:
         """Append and return its seq."""
@@ -95,8 +98,12 @@ class Store(Protocol):
     def events(self, cluster: str, *, after: int = 0) -> list[Event]:
         """In order."""
 
-    def add_attempt(self, attempt: Attempt) -> int:
-        """Record an intent before the cloud is called; returns its id."""
+    def add_attempt(self, attempt: Attempt, *, epoch: int | None = None) -> int:
+        """Record an intent before the cloud is called; returns its id.
+
+        Raises:
+            WrongState: `epoch` was given and is not the cluster's: another process took the cluster over.
+        """
 
     def update_attempt(self, attempt_id: int, changes: Mapping[str, Any]) -> None:
         """Change fields of one attempt."""
