@@ -17,10 +17,31 @@ PROJECTS = sorted(
 )
 # Written in pieces: this file is committed too.
 REGISTRY_HOSTS = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"))]
-CLOUDS = set(
-    "aws azure cudo digitalocean fluidstack gcp hetzner hyperbolic ibm lambdalabs mithril nebius oci paperspace "
-    "primeintellect runpod scp seeweb shadeform vastai verda vsphere yotta".split()
-)
+CLOUDS = {
+    "aws",
+    "azure",
+    "cudo",
+    "digitalocean",
+    "fluidstack",
+    "gcp",
+    "hetzner",
+    "hyperbolic",
+    "ibm",
+    "lambdalabs",
+    "mithril",
+    "nebius",
+    "oci",
+    "paperspace",
+    "primeintellect",
+    "runpod",
+    "scp",
+    "seeweb",
+    "shadeform",
+    "vastai",
+    "verda",
+    "vsphere",
+    "yotta",
+}
 # The task format names clouds and their stores; the models are the one place in core that knows the format.
 FORMAT = ROOT / "styx-core" / "src" / "styx" / "models"
 
