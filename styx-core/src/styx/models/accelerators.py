@@ -1,0 +1,178 @@
+"""Accelerator requests: `A100:8`, `L4:0.5`, `80GB+`, `nvidia:80GB+:4`, and maps and lists of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from pydantic import BeforeValidator, model_serializer, model_validator
+
+from styx.models.base import Compact, Model, Problem, collect
+from styx.models.suggest import did_you_mean
+from styx.units import number_text, parse_amount, parse_size_gib, tidy_number
+
+KNOWN_ACCELERATORS: Final = frozenset(
+    (
+        "A10", "A10G", "A16", "A30", "A40", "A100", "A100-80GB", "A100-80GB-SXM", "A4000", "A4500", "A5000",
+        "A6000", "B200", "B300", "GB200", "GB300", "GH200", "H100", "H100-MEGA", "H100-NVL", "H100-SXM", "H100-PCIE",
+        "H200", "H200-SXM", "H20", "H800", "K80", "L4", "L20", "L40", "L40S", "M4000", "M60", "P4", "P40", "P100",
+        "P4000", "P5000", "RTX2000-Ada", "RTX3060", "RTX3070", "RTX3080", "RTX3080Ti", "RTX3090", "RTX3090Ti",
+        "RTX4000", "RTX4000-Ada", "RTX4060", "RTX4070", "RTX4070Ti", "RTX4080", "RTX4090", "RTX5000", "RTX5000-Ada",
+        "RTX5070", "RTX5070Ti", "RTX5080", "RTX5090", "RTX6000", "RTX6000-Ada", "RTX8000", "RTXPRO4500",
+        "RTXPRO6000", "RTXA4000", "RTXA5000", "RTXA6000", "T4", "T4g", "V100", "V100-32GB",
+        "MI25", "MI50", "MI100", "MI210", "MI250", "MI300X", "MI325X", "MI350X", "MI355X", "Radeon Pro V520",
+        "Gaudi", "Gaudi2", "Gaudi3", "Gaudi HL-205", "Trainium", "Trainium1", "Trainium2", "Inferentia",
+        "Inferentia1", "Inferentia2", "TPU",
+    )
+)  # fmt: skip
+"""Names that are taken as they are. Any other name is valid too: only a catalog can say what is for sale."""
+
+_CANONICAL: Final[Mapping[str, str]] = {name.lower(): name for name in KNOWN_ACCELERATORS}
+_VENDORS: Final = frozenset({"nvidia", "amd", "intel", "google", "aws", "habana", "tenstorrent"})
+_TPU: Final = re.compile(r"tpu-(v\d+[a-z]*)-\d+(-pod)?", re.IGNORECASE)
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._ +-]*")
+_MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?\s*[kmgtKMGT][iI]?[bB]?)(\+?)")
+_SHAPE: Final = 'must be a name with an optional count, such as "A100:8", or a memory size such as "80GB+"'
+
+
+def is_known_accelerator(name: str) -> bool:
+    """Whether this is the usual name of an accelerator; others are valid but worth a warning."""
+    return name.lower() in _CANONICAL or _TPU.fullmatch(name) is not None
+
+
+def accelerator_suggestion(name: str) -> str | None:
+    """The known name nearest to this one, as a question."""
+    return did_you_mean(name, KNOWN_ACCELERATORS, cutoff=0.7)
+
+
+class AcceleratorRequest(Compact):
+    """So many accelerators per node, by name or by memory."""
+
+    name: str | None = None
+    """The usual name, such as `A100-80GB`, or None when asked by memory."""
+    count: float = 1
+    """How many per node; a fraction shares one device among jobs."""
+    memory_gib: float | None = None
+    """Memory of one device in GiB, when asked by memory."""
+    memory_at_least: bool = False
+    """Whether a device with more memory will do."""
+    vendor: str | None = None
+    """`nvidia`, `amd`, ..., when asked by memory and vendor."""
+
+    @classmethod
+    def parts(cls, value: str | float) -> Mapping[str, Any]:
+        """Split `[vendor:]name-or-memory[:count]`."""
+        if not isinstance(value, str):
+            raise Problem(_SHAPE)
+        pieces = [piece.strip() for piece in value.strip().split(":")]
+        vendor = None
+        if len(pieces) > 1 and pieces[0].lower() in _VENDORS:
+            vendor = pieces.pop(0).lower()
+        if not pieces[0] or len(pieces) > 2:
+            raise Problem(_SHAPE)
+        count = _count(pieces[1]) if len(pieces) == 2 else 1
+        memory = _MEMORY.fullmatch(pieces[0])
+        if memory:
+            return {
+                "count": count,
+                "memory_gib": tidy_number(parse_size_gib(memory[1])),
+                "memory_at_least": bool(memory[2]),
+                "vendor": vendor,
+            }
+        if vendor is not None:
+            raise Problem("names a vendor without a memory size", suggestion=f'write "{vendor}:80GB+"')
+        if not _NAME.fullmatch(pieces[0]):
+            raise Problem(_SHAPE)
+        return {"name": canonical_accelerator(pieces[0]), "count": count}
+
+    def __str__(self) -> str:
+        if self.memory_gib is None:
+            what = self.name or ""
+        else:
+            lead = f"{self.vendor}:" if self.vendor else ""
+            what = f"{lead}{number_text(self.memory_gib)}GB{'+' if self.memory_at_least else ''}"
+        return what if self.count == 1 else f"{what}:{number_text(self.count)}"
+
+
+class Accelerators(Model):
+    """One accelerator request, or several of which one will do."""
+
+    options: tuple[AcceleratorRequest, ...]
+    """The requests, in the order written."""
+    ordered: bool = False
+    """Whether the order is the user's preference (a list) or not (a map or a set)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_shapes(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "options" in data and data.keys() <= {"options", "ordered"}:
+            return data
+        if isinstance(data, (set, frozenset)):
+            data = dict.fromkeys(sorted(map(str, data)))
+        if isinstance(data, Mapping):
+            return _read((key, f"{key}" if count is None else (key, count)) for key, count in data.items())
+        if isinstance(data, (list, tuple)):
+            return _read(enumerate(data), ordered=True)
+        if isinstance(data, (str, AcceleratorRequest)):
+            return {"options": (_one(data),), "ordered": False}
+        if isinstance(data, cls):
+            return data
+        raise Problem('must be text such as "A100:8", a map, or a list')
+
+    @model_serializer(mode="plain")
+    def _write(self) -> Any:
+        texts = [str(option) for option in self.options]
+        if self.ordered:
+            return texts
+        return texts[0] if len(texts) == 1 else dict.fromkeys(texts)
+
+    def __str__(self) -> str:
+        return (" then " if self.ordered else " or ").join(str(option) for option in self.options)
+
+
+def _read(entries: Iterable[tuple[str | int, Any]], *, ordered: bool = False) -> dict[str, Any]:
+    options = collect(entries, _one)
+    if not options:
+        raise Problem("is empty", suggestion="leave the key out for no accelerator")
+    return {"options": tuple(options.values()), "ordered": ordered}
+
+
+def _one(item: Any) -> AcceleratorRequest:
+    if isinstance(item, AcceleratorRequest):
+        return item
+    if isinstance(item, str):
+        return AcceleratorRequest(**AcceleratorRequest.parts(item))
+    if isinstance(item, Mapping) and len(item) == 1:
+        return _one(next(iter(item.items())))
+    if isinstance(item, tuple):
+        name, count = item
+        parts = dict(AcceleratorRequest.parts(str(name)))
+        if parts["count"] != 1:
+            raise Problem("gives the count twice, in the name and after it")
+        return AcceleratorRequest(**(parts | {"count": 1 if count is None else _count(count)}))
+    raise Problem(_SHAPE)
+
+
+def _count(value: Any) -> float:
+    count = parse_amount(value, what="a count above 0")
+    if count <= 0:
+        raise Problem("must have a count above 0")
+    if count > 1 and not count.is_integer():
+        raise Problem("must have a whole count, or a fraction below 1 to share one device")
+    return tidy_number(count)
+
+
+def canonical_accelerator(name: str) -> str:
+    """The usual spelling: `a100` becomes `A100`."""
+    if _TPU.fullmatch(name):
+        return name.lower()
+    return _CANONICAL.get(name.lower(), name)
+
+
+def none_is_nothing(value: Any) -> Any:
+    """The word `none` asks for no accelerator (flags use it to clear the YAML's choice)."""
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
+NoneIsNothing: Final = BeforeValidator(none_is_nothing)

@@ -1,0 +1,104 @@
+"""Styx's own settings that a configuration file or a task's `config` may give."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, ValidationError, field_validator
+
+from styx.models.base import Model, Nested, Problem, Problems
+from styx.models.configkeys import FORMAT_KEYS, TASK_KEYS
+from styx.models.configschema import check, find
+from styx.models.hooks import MAX_HOOKS, Hook
+from styx.models.infra import canonical_cloud
+from styx.models.scalars import amount, choice, duration_s
+
+Duration = Annotated[float, BeforeValidator(duration_s())]
+
+
+class LeaseSettings(Model):
+    """How long a cluster may live unattended. Whichever limit is reached first ends it."""
+
+    idle: Duration | None = None
+    """Time without work after which the cluster is ended, in seconds or as text such as `30m`."""
+    max_age: Duration | None = None
+    """Time after its creation at which the cluster is ended, work or not."""
+    max_cost: Annotated[float, BeforeValidator(amount(above=0, unit="US dollars"))] | None = None
+    """US dollars spent on the cluster at which it is ended, work or not."""
+    dead_man: Duration | None = None
+    """Time without any contact from a client after which nodes end themselves."""
+    action: Annotated[str, BeforeValidator(choice(("stop", "down")))] | None = None
+    """What ending means: `stop` keeps the disks where the cloud can, `down` removes everything."""
+
+
+class LaunchSettings(Model):
+    """How a launch behaves."""
+
+    retry_for: Duration | None = None
+    """How long `--retry-until-up` goes on trying every place; without limit when unset."""
+    ready_timeout: Duration | None = None
+    """How long a created machine may take to become reachable."""
+
+
+class TaskConfig(Model):
+    """A task's `config`: lifecycle hooks and settings for this task only.
+
+    Keys of the format that have no model (`kubernetes.pod_config`, ...) are kept as they are, in `model_extra`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    hooks: tuple[Hook, ...] | None = None
+    """Scripts that run before the cluster is stopped, preempted or removed; at most 32."""
+    lease: LeaseSettings | None = None
+    """Limits on the cluster's life."""
+    launch: LaunchSettings | None = None
+    """How the launch behaves."""
+    clouds: dict[str, dict[str, Any]] | None = None
+    """Settings of a cloud's driver, by cloud."""
+
+    @field_validator("hooks", mode="before")
+    @classmethod
+    def _few_hooks(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            raise Problem("must be a list of hooks, each with a run script")
+        if len(value) > MAX_HOOKS:
+            raise Problem(f"has {len(value)} hooks; at most {MAX_HOOKS} are allowed")
+        return value
+
+    @field_validator("clouds", mode="before")
+    @classmethod
+    def _cloud_tables(cls, value: Any) -> Any:
+        return cloud_tables(value)
+
+
+def cloud_tables(value: Any) -> Any:
+    """The `clouds` table with canonical names; what is inside belongs to each driver."""
+    if not isinstance(value, dict):
+        raise Problem("must be a mapping from cloud to settings")
+    wrong = [key for key, item in value.items() if item is not None and not isinstance(item, dict)]
+    if wrong:
+        raise Problems(Problem("must be a mapping", at=(key,)) for key in wrong)
+    return {canonical_cloud(str(key)): item or {} for key, item in value.items()}
+
+
+def task_config(value: Any) -> Any:
+    """A task's `config` with all its faults told at once."""
+    if isinstance(value, TaskConfig) or value is None:
+        return value
+    if not isinstance(value, dict):
+        raise Problem("must be a mapping")
+    own = TaskConfig.known_keys()
+    problems: list[Problem] = []
+    for problem in check({**dict.fromkeys(own, "any"), **TASK_KEYS}, value):
+        known = find(FORMAT_KEYS, problem.at) is not None and find(TASK_KEYS, problem.at) is None
+        if known or problem.at[0] in ("allowed_clouds", "logs"):
+            problem = Problem("cannot be set by a task; it belongs in the configuration file", at=problem.at)
+        problems.append(problem)
+    try:
+        config = TaskConfig.model_validate({key: item for key, item in value.items() if key in own or not problems})
+    except ValidationError as error:
+        raise Problems([*problems, Nested(error)]) from None
+    if problems:
+        raise Problems(problems)
+    return config
