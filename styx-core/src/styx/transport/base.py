@@ -5,11 +5,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import BinaryIO, Protocol
+
+from styx.errors import Unreachable
+
+
+class NodeGone(Unreachable):
+    """The node itself is no more: trying again is pointless."""
 
 
 class Channel(Protocol):
-    """One running command on the node. Closing it ends the command's connection, not necessarily the command."""
+    """One running command on the node. Closing it ends the command's connection, not necessarily the command.
+
+    Both streams are unbuffered: `stdout.read(n)` returns as soon as there is anything, at most n bytes, and `b""` at
+    the end; `stdin.write` may take a part only (use `write_all`) and raises OSError when the command is gone.
+    """
 
     stdin: BinaryIO
     stdout: BinaryIO
@@ -26,6 +37,13 @@ class Channel(Protocol):
 
     def close(self) -> None:
         """Close the streams and let go. Idempotent."""
+
+
+def write_all(stream: BinaryIO, data: bytes | memoryview) -> None:
+    """Write every byte to an unbuffered stream."""
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) :]
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,10 @@ class Transport(ABC):
     """A Python >= 3.8 on the node."""
     agent_state: str
     """The agent's state folder on the node, absolute, not on a network file system."""
+    job_env: Mapping[str, str] = MappingProxyType({})
+    """Basics such as PATH that jobs need, where the agent's own environment is not what they should see."""
+    compress_level: int = 1
+    """How hard uploads are packed (zlib's levels); 0 where bytes cost nothing to move."""
 
     @abstractmethod
     def open(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Channel:

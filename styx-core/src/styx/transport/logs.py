@@ -1,0 +1,169 @@
+"""Following logs: every byte once and in order, whatever happens to the connection."""
+
+from __future__ import annotations
+
+import base64
+import queue
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from styx_agent.protocol import MAX_WAIT_S
+
+from styx.errors import DeadlineExceeded, StyxError, Unreachable
+from styx.transport.agent import Caller
+from styx.transport.base import NodeGone
+
+_CHUNK_BYTES = 1 << 18
+_LONGEST_HELD_LINE = 1 << 16
+_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r(?=[^\n]))")
+
+
+def follow(
+    agent: Caller,
+    job_id: int,
+    stream: str,
+    offset: int = 0,
+    *,
+    wait: bool = True,
+    wait_s: float = 20.0,
+    patience_s: float = 60.0,
+) -> Iterator[tuple[int, bytes]]:
+    """Yield `(offset, bytes)` of one rank's stream until its writer has ended.
+
+    Args:
+        agent: The node's agent; an `AgentConnection` heals itself, and what it cannot heal is tried again here.
+        job_id: The job.
+        stream: `setup`, `run` or `driver`.
+        offset: Where to begin; -N begins at the last N lines.
+        wait: False ends at the present end of the stream.
+        wait_s: How long one request is held by the agent.
+        patience_s: How long an unreachable agent is tried again before the error is raised.
+    """
+    held_s = min(wait_s, MAX_WAIT_S) if wait else 0.0
+    give_up: float | None = None
+    while True:
+        params = {"job_id": job_id, "stream": stream, "offset": offset, "max_bytes": _CHUNK_BYTES, "wait_s": held_s}
+        try:
+            chunk = agent.call("log.read", params, timeout_s=held_s + 30.0)
+        except (Unreachable, DeadlineExceeded) as error:
+            give_up = give_up or time.monotonic() + patience_s
+            if isinstance(error, NodeGone) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.5)
+            continue
+        give_up = None
+        data = base64.b64decode(chunk["data"])
+        offset = int(chunk["offset"])
+        if data:
+            yield offset, data
+            offset += len(data)
+        if chunk.get("eof") or (not wait and not data):
+            return
+
+
+@dataclass(frozen=True)
+class Source:
+    """One rank's stream, for `follow_all`."""
+
+    rank: int
+    agent: Caller
+    job_id: int
+    stream: str
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole lines of one rank.
+
+    Attributes:
+        rank: Whose.
+        offset: Where `data` begins in that rank's stream.
+        data: Ends with a line end, except for a line over 64 KiB and for a last line without one.
+        error: Set, with no data, when that rank's log could not be read to its end.
+    """
+
+    rank: int
+    offset: int
+    data: bytes
+    error: StyxError | None = None
+
+
+def follow_all(sources: Sequence[Source], *, wait: bool = True, patience_s: float = 60.0) -> Iterator[Piece]:
+    """Merge several ranks' streams as they come, never cutting a line of one by a line of another.
+
+    A rank whose log cannot be read yields one piece with `error`; the others go on.
+    """
+    pieces: queue.Queue[Piece | None] = queue.Queue(maxsize=256)
+    stopped = threading.Event()
+
+    def put(piece: Piece | None) -> bool:
+        while not stopped.is_set():
+            try:
+                pieces.put(piece, timeout=0.5)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def pump(source: Source) -> None:
+        held = HeldLines()
+        try:
+            for offset, data in follow(
+                source.agent, source.job_id, source.stream, source.offset, wait=wait, patience_s=patience_s
+            ):
+                for start, lines in held.add(offset, data):
+                    if not put(Piece(source.rank, start, lines)):
+                        return
+            for start, lines in held.rest():
+                put(Piece(source.rank, start, lines))
+        except StyxError as error:
+            for start, lines in held.rest():
+                put(Piece(source.rank, start, lines))
+            put(Piece(source.rank, 0, b"", error))
+        finally:
+            put(None)
+
+    for source in sources:
+        threading.Thread(target=pump, args=(source,), name=f"log-{source.rank}", daemon=True).start()
+    running = len(sources)
+    try:
+        while running:
+            piece = pieces.get()  # each follower ends by itself: its waits are bounded, and it always puts None last
+            if piece is None:
+                running -= 1
+            else:
+                yield piece
+    finally:
+        stopped.set()
+
+
+class HeldLines:
+    """Keeps back the unfinished last line of a stream. A carriage return ends a line too: progress bars."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._start = 0
+
+    def add(self, offset: int, data: bytes) -> list[tuple[int, bytes]]:
+        """The whole lines that are ready now, with their offset."""
+        if not self._held:
+            self._start = offset
+        text = self._held + data
+        end = 0
+        for match in _LINE.finditer(text, max(0, len(self._held) - 1)):
+            end = match.end()
+        if end == 0 and len(text) > _LONGEST_HELD_LINE:
+            end = len(text)
+        ready = [(self._start, text[:end])] if end else []
+        self._held = text[end:]
+        self._start += end
+        return ready
+
+    def rest(self) -> list[tuple[int, bytes]]:
+        """The last line without its end."""
+        held, self._held = self._held, b""
+        return [(self._start, held)] if held else []
