@@ -70,7 +70,7 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
         count=wanted.count,
         started_at=started,
     )
-    attempt_id = world.store.add_attempt(attempt)
+    attempt_id = world.store.add_attempt(attempt, epoch=claim.epoch)
     what = f"{wanted.count} x {choice.offer.instance_type} in {choice.place}"
     world.tell(row.key, wanted.operation, "create", "started", what, attempt=attempt_id)
     try:

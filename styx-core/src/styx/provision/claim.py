@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,12 +85,11 @@ def claimed(world: World, row: ClusterRow, *, wait_s: float = 60.0) -> Iterator[
 def _acquire(world: World, row: ClusterRow, deadline: float) -> int:
     told = False
     while True:
-        now = world.timestamp()
         current = world.store.cluster_by_key(row.key) or row
         if current.holder and holder_is_dead(current.holder):
-            now = max(now, current.lease_until)
+            world.store.forget_holder(row.key, current.holder)
         try:
-            return world.store.acquire(row.key, world.holder, TTL_S, now)
+            return world.store.acquire(row.key, world.holder, TTL_S, world.timestamp())
         except DeadlineExceeded:
             if world.timestamp() >= deadline:
                 raise
@@ -98,8 +97,3 @@ def _acquire(world: World, row: ClusterRow, deadline: float) -> int:
             told = True
             world.tell(row.key, "claim", "claim", "note", f"waiting for another client that works on {row.name}")
         world.sleep(0.3)
-
-
-def changes_of(row: ClusterRow, **wanted: Any) -> Mapping[str, Any]:
-    """Those of the wanted fields that differ from the row's."""
-    return {name: value for name, value in wanted.items() if getattr(row, name) != value}

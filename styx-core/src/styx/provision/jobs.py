@@ -13,8 +13,9 @@ from styx.errors import Fault, InvalidInput
 from styx.state.rows import ClusterRow, JobRow
 
 if TYPE_CHECKING:
-    from styx.models import Task
     from styx_agent.protocol import DriverSpec, Job, JobSpec
+
+    from styx.models import Task
 
 WORKDIR = "sky_workdir"
 """Where workdirs land and jobs start, under the node's home; existing recipes count on the name."""

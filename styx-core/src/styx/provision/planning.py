@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from styx.driver import CatalogRow, Cloud, FeatureSet, OfferQuery, Place, QuotesLive
@@ -76,7 +77,7 @@ def plan_task(world: World, task: Task, blocked: Sequence[Place] = ()) -> Plan:
         cloud = world.cloud(name)
         features[name] = cloud.features
         rows.extend(_rows(world, cloud, alternatives))
-    _refuse_unexecuted(world, task, features)
+    _refuse_unexecuted(task, features)
     world.hub.amend_offers(_query(alternatives), rows)
     problem = Problem(
         task=task.name or "task",
@@ -99,7 +100,7 @@ def _greedy(problem: Problem, rows: Sequence[CatalogRow], features: dict[str, Fe
     return plan(problem, rows, lambda row: row.features or features.get(row.cloud, FeatureSet()))
 
 
-def _refuse_unexecuted(world: World, task: Task, features: dict[str, FeatureSet]) -> None:
+def _refuse_unexecuted(task: Task, features: dict[str, FeatureSet]) -> None:
     """Refuse fields that none of the candidate clouds executes, before anything is created."""
     from styx.models.executed import unexecuted
 
@@ -201,8 +202,8 @@ def _rows(world: World, cloud: Cloud, alternatives: Sequence[Requirement]) -> li
         try:
             offers = call(
                 f"{cloud.name}.offers",
-                lambda query=query: live.offers(query, QUOTE_DEADLINE_S),
-                QUOTE_DEADLINE_S,  # type: ignore[misc] # mypy cannot infer a default argument
+                partial(live.offers, query, QUOTE_DEADLINE_S),
+                QUOTE_DEADLINE_S,
                 world.observe,
             )
         except CloudError as error:

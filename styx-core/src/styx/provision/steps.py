@@ -5,7 +5,13 @@ The one table that the engine, `styx why`, the documentation and the kill tests 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
+
+from styx.errors import StyxError
+from styx.provision.world import World
 
 LAUNCH: Final = {
     "intend": "the cluster and its key are committed",
@@ -40,3 +46,21 @@ DOWN: Final = {
 
 OPERATIONS: Final = {"launch": LAUNCH, "stop": STOP, "start": START, "down": DOWN}
 """Every operation with its steps."""
+
+
+@contextmanager
+def step(
+    world: World, key: str, operation: str, name: str, message: str = "", seconds: dict[str, float] | None = None
+) -> Iterator[None]:
+    """Store that a step started, and how it ended; adds what it took to `seconds`."""
+    world.tell(key, operation, name, "started", message)
+    begun = time.monotonic()
+    try:
+        yield
+    except (StyxError, KeyboardInterrupt) as error:
+        world.tell(key, operation, name, "failed", str(error) or "stopped by the user")
+        raise
+    took_s = time.monotonic() - begun
+    if seconds is not None:
+        seconds[name] = seconds.get(name, 0.0) + took_s
+    world.tell(key, operation, name, "done", seconds=round(took_s, 3))

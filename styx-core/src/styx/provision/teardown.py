@@ -11,6 +11,7 @@ from styx.errors import DeadlineExceeded, StyxError, UnsupportedError, WrongStat
 from styx.provision import ledger
 from styx.provision.claim import Claim, claimed
 from styx.provision.removal import patiently, remove
+from styx.provision.steps import step
 from styx.provision.world import World
 from styx.state.rows import ClusterRow, ClusterState
 
@@ -46,9 +47,11 @@ def down(world: World, row: ClusterRow, quiesce: Quiesce, *, purge: bool = False
         op = operation("down")
         row = claim.update(state=ClusterState.TERMINATING, note=None)
         world.tell(row.key, op, "intend", "done", f"end {row.name}")
-        _step(world, row, op, "quiesce", lambda: quiesce(row))
+        with step(world, row.key, op, "quiesce"):
+            quiesce(row)
         try:
-            _step(world, row, op, "remove", lambda: _remove_everywhere(claim, row))
+            with step(world, row.key, op, "remove"):
+                _remove_everywhere(claim, row)
         except StyxError as error:
             claim.update(note=f"could not be removed: {error.message}")
             if not purge:
@@ -100,14 +103,12 @@ def stop(world: World, row: ClusterRow, quiesce: Quiesce) -> None:
         op = operation("stop")
         row = claim.update(state=ClusterState.STOPPING, note=None)
         world.tell(row.key, op, "intend", "done", f"stop {row.name}")
-        _step(world, row, op, "quiesce", lambda: quiesce(row))
-
-        def halt() -> None:
+        with step(world, row.key, op, "quiesce"):
+            quiesce(row)
+        with step(world, row.key, op, "stop"):
             nodes = _await(claim, place, NodeState.STOPPED, driver.stop)
             claim.update(nodes=nodes, seen_at=world.now(), state=ClusterState.STOPPED)
             ledger.follow(world, row, nodes)
-
-        _step(world, row, op, "stop", halt)
 
 
 def start_nodes(claim: Claim, op: str) -> tuple[Node, ...]:
@@ -118,15 +119,11 @@ def start_nodes(claim: Claim, op: str) -> tuple[Node, ...]:
     place, driver = row.place, world.provisioner(row.place.cloud)
     row = claim.update(state=ClusterState.STARTING, note=None)
     world.tell(row.key, op, "intend", "done", f"start {row.name}")
-    found: list[Node] = []
-
-    def run() -> None:
-        found.extend(_await(claim, place, NodeState.RUNNING, driver.start))
-        claim.update(nodes=tuple(found), seen_at=world.now())
-        ledger.follow(world, row, found)
-
-    _step(world, row, op, "start", run)
-    return tuple(found)
+    with step(world, row.key, op, "start"):
+        nodes = _await(claim, place, NodeState.RUNNING, driver.start)
+        claim.update(nodes=nodes, seen_at=world.now())
+        ledger.follow(world, row, nodes)
+    return nodes
 
 
 def _await(claim: Claim, place: Place, goal: NodeState, act: Callable[[Sequence[Node]], object]) -> tuple[Node, ...]:
@@ -159,13 +156,3 @@ def _await(claim: Claim, place: Place, goal: NodeState, act: Callable[[Sequence[
             raise DeadlineExceeded(f"{row.name}'s machines were not {goal.value} within {WAIT_S:g} s: {states}")
         world.sleep(min(pause_s, driver.cloud.limits.min_poll_s))
         pause_s *= 2
-
-
-def _step(world: World, row: ClusterRow, op: str, step: str, action: Callable[[], None]) -> None:
-    world.tell(row.key, op, step, "started")
-    try:
-        action()
-    except (StyxError, KeyboardInterrupt) as error:
-        world.tell(row.key, op, step, "failed", str(error) or "stopped by the user")
-        raise
-    world.tell(row.key, op, step, "done")

@@ -1,0 +1,361 @@
+"""A launch: from a task to a submitted job, on a new cluster or on one that exists. Resumable at every step."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from styx.driver import FeatureSet, NodeState, Place
+from styx.errors import Interrupted, NoPlaceLeft, NotFound, StyxError, WrongState
+from styx.provision import attempts, jobs, ledger, nodeup, planning, submit, teardown
+from styx.provision.claim import Claim, claimed
+from styx.provision.options import LaunchOptions
+from styx.provision.removal import quietly, remove
+from styx.provision.steps import step
+from styx.provision.sweep import is_abandoned
+from styx.provision.world import World
+from styx.state.rows import ClusterRow, ClusterState
+
+if TYPE_CHECKING:
+    from styx.models import Task
+    from styx.provision.nodeup import Up
+    from styx.provision.teardown import Quiesce
+
+RETRY_PAUSES_S = (5.0, 300.0)
+"""First and longest pause of `--retry-until-up`."""
+
+
+@dataclass
+class Launched:
+    """What a launch came to.
+
+    Attributes:
+        row: The cluster.
+        job_id: None when there was nothing to run.
+        seconds: Time spent in each step.
+    """
+
+    row: ClusterRow
+    job_id: int | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def fresh_name(world: World) -> str:
+    """A name that no live cluster has."""
+    taken = {row.name for row in world.store.clusters(workspace=world.workspace)}
+    while True:
+        name = f"styx-{secrets.token_hex(2)}-{world.user}"[:30].rstrip("-")
+        if name not in taken:
+            return name
+
+
+def find(world: World, name: str) -> ClusterRow:
+    """A live cluster by name.
+
+    Raises:
+        NotFound: There is none; suggests a near name.
+    """
+    row = world.store.cluster(name, world.workspace)
+    if row is not None:
+        return row
+    from styx.models.suggest import did_you_mean
+
+    near = did_you_mean(name, [each.name for each in world.store.clusters(workspace=world.workspace)])
+    raise NotFound(f"there is no cluster called {name}", hint=near or "`styx status` lists the clusters")
+
+
+def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce: Quiesce) -> Launched:
+    """Make or re-use the cluster and submit the job.
+
+    Args:
+        task: Already amended and reviewed by the organisation's policy.
+        options: How.
+        base: Folder that relative local paths start from.
+        quiesce: Ends what an older generation left, before it is removed.
+
+    Raises:
+        Interrupted: Ctrl-C before the job was submitted; the message says what exists.
+        NoPlaceLeft: Every place refused; nothing is left.
+        StyxError: Anything else; the cluster, if one exists, is named by the hint.
+    """
+    name = options.cluster or fresh_name(world)
+    row = _settled(world, name, quiesce)
+    if row is None:
+        plan = planning.plan_task(world, task)
+        _check_uploads(world, task, plan.choices[0].place.cloud, base)
+        row = _intend(world, name, task, options)
+    else:
+        _check_fit(world, row, task)
+        _check_uploads(world, task, row.place.cloud if row.place else None, base)
+    op = teardown.operation("launch")
+    with claimed(world, row) as claim:
+        try:
+            return _run(claim, op, task, options, base)
+        except KeyboardInterrupt:
+            raise Interrupted(_what_exists(claim)) from None
+        except StyxError as error:
+            _note_failure(claim, error)
+            raise
+
+
+def _settled(world: World, name: str, quiesce: Quiesce) -> ClusterRow | None:
+    """The cluster of that name once nothing old is in the way; None when a new one must be made."""
+    row = world.store.cluster(name, world.workspace)
+    if row is None:
+        return None
+    if row.state in (ClusterState.TERMINATING, ClusterState.LOST):
+        teardown.down(world, row, quiesce)
+        return None
+    if row.state is ClusterState.STOPPING:
+        teardown.stop(world, row, quiesce)
+    return world.store.cluster(name, world.workspace)
+
+
+def _intend(world: World, name: str, task: Task, options: LaunchOptions) -> ClusterRow:
+    from styx.models.task import check_name
+
+    now = world.now()
+    row = ClusterRow(
+        key=world.store.new_key(name),
+        name=check_name(name),
+        workspace=world.workspace,
+        owner=world.user,
+        state=ClusterState.INIT,
+        num_nodes=task.num_nodes,
+        backend="process" if task.num_nodes == 1 else "ray",
+        resources=task.resources.model_dump(mode="json"),
+        task=jobs.for_record(task),
+        lease=lease_of(world, task, options),
+        ports=task.resources.port_numbers(),
+        created_at=now,
+        last_use_at=now,
+    )
+    if row.backend != "process":
+        world.backend(row.backend).require()
+    world.store.insert_cluster(row)
+    return row
+
+
+def lease_of(world: World, task: Task, options: LaunchOptions) -> dict[str, Any]:
+    """The lease that the flags, the task and the config ask for, in this order of strength."""
+    lease: dict[str, Any] = {key: value for key, value in world.config.lease.items() if value is not None}
+    autostop = task.resources.autostop
+    if autostop is not None and autostop.enabled:
+        lease |= {"idle_s": autostop.idle_minutes * 60, "wait_for": autostop.wait_for}
+        lease["action"] = "down" if autostop.down else "stop"
+    elif autostop is not None:
+        lease.pop("idle_s", None)
+    if options.idle_minutes is not None:
+        lease |= {"idle_s": options.idle_minutes * 60, "action": "down" if options.down else "stop"}
+        lease["wait_for"] = options.wait_for
+    elif options.down:
+        lease |= {"idle_s": lease.get("idle_s", 60.0), "action": "down", "wait_for": options.wait_for}
+    return lease
+
+
+def _check_fit(world: World, row: ClusterRow, task: Task) -> None:
+    """Refuse to re-use a cluster that is smaller than what the task asks for."""
+    from styx.optimizer.fit import misfits
+
+    offer = ledger.offer_of(row)
+    reasons: list[str] = []
+    if task.num_nodes > row.num_nodes:
+        reasons.append(f"it has {row.num_nodes} nodes, the task asks for {task.num_nodes}")
+    if offer is not None and row.place is not None:
+        features = offer.features or world.cloud(row.place.cloud).features
+        each = [misfits(planning.requirement(one), offer, features) for one in task.resources.alternatives()]
+        if each and all(each):
+            reasons.extend(min(each, key=len))
+    if reasons:
+        raise WrongState(
+            f"cluster {row.name} does not fit: {'; '.join(reasons)}",
+            hint=f"choose another name with -c, or end it first: `styx down {row.name}`",
+        )
+
+
+def _check_uploads(world: World, task: Task, cloud: str | None, base: Path) -> None:
+    features = world.cloud(cloud).features if cloud else FeatureSet()
+    jobs.uploads(task, base, features)
+
+
+def _run(claim: Claim, op: str, task: Task, options: LaunchOptions, base: Path) -> Launched:
+    world, seconds = claim.world, dict[str, float]()
+    row = claim.row()
+    with step(world, row.key, op, "intend", f"launch {row.name}", seconds):
+        lease = lease_of(world, task, options)
+        row = claim.update(task=jobs.for_record(task), last_use_at=world.now(), note=None, lease=row.lease | lease)
+    fresh = row.state is ClusterState.INIT
+    _machines(claim, op, task, options, seconds)
+    ups = bring_up(claim, op, seconds)
+    try:
+        setup = not options.no_setup and not (options.fast and not fresh)
+        job_id = submit.submit(claim, op, task, ups, base, setup=setup, seconds=seconds)
+        nodeup.set_lease(world, claim.row(), ups)
+        return Launched(claim.update(last_use_at=world.now()), job_id, seconds)
+    finally:
+        nodeup.close_all(ups)
+
+
+def _machines(claim: Claim, op: str, task: Task, options: LaunchOptions, seconds: dict[str, float]) -> None:
+    """Leave the cluster with running machines on record, whatever state it was found in."""
+    world, row = claim.world, claim.row()
+    if row.state is ClusterState.UP:
+        return
+    if row.state in (ClusterState.STOPPED, ClusterState.STARTING):
+        teardown.start_nodes(claim, op)
+        return
+    if row.state is not ClusterState.INIT:
+        raise WrongState(f"cluster {row.name} is {row.state}", hint=f"`styx down {row.name}` ends it")
+    if _adopt(claim, op):
+        return
+    with step(world, row.key, op, "create", "", seconds):
+        _create(claim, op, task, options)
+
+
+def _create(claim: Claim, op: str, task: Task, options: LaunchOptions) -> None:
+    world = claim.world
+    deadline = world.timestamp() + options.retry_for_s
+    pause_s = RETRY_PAUSES_S[0]
+    wanted = attempts.Wanted(
+        operation=op,
+        count=task.num_nodes,
+        ports=task.resources.port_numbers(),
+        disk_gib=task.resources.disk_size,
+        disk_tier=task.resources.disk_tier,
+        labels=dict(task.resources.labels or {}),
+    )
+    while True:
+        try:
+            attempts.make_nodes(claim, planning.plan_task(world, task).choices, wanted)
+            return
+        except NoPlaceLeft as error:
+            if not options.retry_until_up or world.timestamp() + pause_s > deadline:
+                raise
+            world.tell(claim.key, op, "create", "note", f"again in {pause_s:g} s: {error.message.splitlines()[0]}")
+        world.sleep(pause_s)
+        pause_s = min(pause_s * 2, RETRY_PAUSES_S[1])
+
+
+def _adopt(claim: Claim, op: str) -> bool:
+    """Take over what an interrupted launch made, if it is whole; remove it, if it is not."""
+    world, row = claim.world, claim.row()
+    for place in teardown.places_tried(world, row):
+        driver = world.provisioner(place.cloud)
+        nodes = [node for node in driver.nodes(place, row.key, row.nodes) if node.state is NodeState.RUNNING]
+        if sorted(node.rank for node in nodes) == list(range(row.num_nodes)) and all(node.reach for node in nodes):
+            made = next(each for each in reversed(world.store.attempts(row.key)) if each.place == place)
+            ordered = tuple(sorted(nodes, key=lambda node: node.rank))
+            row = claim.update(place=place, nodes=ordered, offer=made.offer, seen_at=world.now())
+            ledger.follow(world, row, ordered)
+            world.store.update_attempt(made.id, {"state": "made", "ended_at": world.now()})
+            world.tell(row.key, op, "create", "done", f"took over {len(nodes)} machines of the interrupted launch")
+            return True
+        _clear(claim, place)
+    return False
+
+
+def _clear(claim: Claim, place: Place) -> None:
+    world, row = claim.world, claim.row()
+    lag_s = world.cloud(place.cloud).limits.listing_lag_s
+    tried = [each for each in world.store.attempts(row.key) if each.place == place and each.state != "released"]
+    newest = max((each.started_at.timestamp() for each in tried), default=0.0)
+    remove(world, place, row.key, known=row.nodes, not_before=newest + lag_s, check=claim.check)
+    for each in tried:
+        world.store.update_attempt(each.id, {"state": "released"})
+
+
+def bring_up(claim: Claim, op: str, seconds: dict[str, float]) -> list[Up]:
+    """Reach every node and have its agent configured; the cluster is UP afterwards. The caller closes the result."""
+    world, row = claim.world, claim.row()
+    with step(world, row.key, op, "reach", f"{row.num_nodes} nodes", seconds):
+        ups = nodeup.in_parallel(
+            lambda node: nodeup.connect(world, node, deadline_s=nodeup.REACH_DEADLINE_S), row.nodes
+        )
+    try:
+        with step(world, row.key, op, "bootstrap", "", seconds):
+            nodeup.configure(world, row, ups)
+            claim.update(state=ClusterState.UP, note=None, seen_at=world.now())
+    except BaseException:
+        nodeup.close_all(ups)
+        raise
+    return ups
+
+
+def start(world: World, row: ClusterRow, lease: dict[str, Any] | None = None) -> None:
+    """Start a stopped cluster and bring its agents up."""
+    op = teardown.operation("start")
+    with claimed(world, row) as claim:
+        row = claim.row()
+        if lease:
+            row = claim.update(lease=row.lease | lease)
+        if row.state is ClusterState.UP:
+            return
+        if row.state not in (ClusterState.STOPPED, ClusterState.STARTING):
+            raise WrongState(
+                f"{row.name} is {row.state} and cannot be started", hint=f"`styx why {row.name}` says more"
+            )
+        try:
+            teardown.start_nodes(claim, op)
+            nodeup.close_all(bring_up(claim, op, {}))
+        except KeyboardInterrupt:
+            raise Interrupted(f"the start of {row.name} was stopped; `styx start {row.name}` goes on") from None
+
+
+def _what_exists(claim: Claim) -> str:
+    """What an interrupted launch leaves, in one sentence; nothing made means nothing kept."""
+    row = claim.row()
+    world = claim.world
+    if not teardown.places_tried(world, row):
+        claim.update(state=ClusterState.TERMINATED, ended_at=world.now(), note="stopped by the user before any machine")
+        return f"launch of {row.name} stopped; nothing was created"
+    where = f"{len(row.nodes) or 'its'} machines in {row.place}" if row.place else "machines"
+    return (
+        f"launch of {row.name} stopped before its job was submitted; {where} may exist: "
+        f"`styx launch -c {row.name} ...` goes on with them, `styx down {row.name}` removes them"
+    )
+
+
+def _note_failure(claim: Claim, error: StyxError) -> None:
+    """Leave a record that says why; a cluster of which nothing exists gives its name back."""
+    row = claim.row()
+    first = error.message.splitlines()[0] if error.message else type(error).__name__
+    if row.state is ClusterState.INIT and not teardown.places_tried(claim.world, row):
+        note: dict[str, Any] = {"state": ClusterState.TERMINATED, "ended_at": claim.world.now(), "note": error.message}
+        quietly(lambda: claim.update(**note))
+        return
+    quietly(lambda: claim.update(note=f"launch failed: {first}"))
+    if error.hint is None:
+        error.hint = (
+            f"cluster {row.name} still exists: `styx why {row.name}` tells more, `styx down {row.name}` removes it"
+        )
+
+
+def names_matching(world: World, patterns: Sequence[str]) -> list[ClusterRow]:
+    """Live clusters whose names match any of the globs; a plain name must exist."""
+    from fnmatch import fnmatchcase
+
+    live = world.store.clusters(workspace=world.workspace)
+    chosen: dict[str, ClusterRow] = {}
+    for pattern in patterns:
+        if any(mark in pattern for mark in "*?["):
+            chosen.update({row.key: row for row in live if fnmatchcase(row.name, pattern)})
+        else:
+            row = find(world, pattern)
+            chosen[row.key] = row
+    return list(chosen.values())
+
+
+__all__ = [
+    "Launched",
+    "bring_up",
+    "find",
+    "fresh_name",
+    "is_abandoned",
+    "launch",
+    "lease_of",
+    "names_matching",
+    "start",
+]

@@ -1,0 +1,174 @@
+"""From machines to ready nodes: a way to each, an agent on each that knows its rank, its peers and its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from styx.driver import Local, Node, SelfEnd
+from styx.errors import DeadlineExceeded, StyxError, Unreachable
+from styx.provision.jobs import cluster_info
+from styx.provision.ledger import offer_of, rate_of
+from styx.provision.world import World
+from styx.state.rows import ClusterRow
+
+if TYPE_CHECKING:
+    from styx.backends.base import ReadyNode
+    from styx.transport.agent import AgentConnection
+    from styx.transport.base import Transport
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+REACH_DEADLINE_S = 300.0
+"""How long a machine that runs may take to answer for the first time."""
+SOON_IDLE_S = 600.0
+"""Until the job is submitted, a node is not called idle before this: the launch itself is under way."""
+LEAST_IDLE_S = 5.0
+"""A node that ends itself at once would take the job's last lines with it."""
+
+
+@dataclass(frozen=True)
+class Up:
+    """A node whose agent answers."""
+
+    node: Node
+    transport: Transport
+    agent: AgentConnection
+
+    def close(self) -> None:
+        """Let go of the connections; the agent goes on."""
+        self.agent.close()
+        self.transport.close()
+
+
+def in_parallel(action: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Results in order; the first error is raised after all have ended."""
+    if len(items) == 1:
+        return [action(items[0])]
+    with ThreadPoolExecutor(max_workers=min(32, max(1, len(items)))) as pool:
+        futures = [pool.submit(action, item) for item in items]
+    return [future.result() for future in futures]
+
+
+def way_to(world: World, node: Node) -> Transport:
+    """A transport to one node."""
+    from styx.transport.factory import make_transport
+
+    if node.reach is None:
+        raise Unreachable(f"node {node.rank} of {node.cluster} has no address yet")
+    return make_transport(node.reach, world.hub.make_transport)
+
+
+def connect(world: World, node: Node, *, deadline_s: float = 30.0) -> Up:
+    """A way to the node and its agent, started if it isn't running. Tried again until the deadline.
+
+    Raises:
+        Unreachable: It did not answer in time; the message is the last diagnosis.
+    """
+    from styx.transport.agent import ensure_agent
+    from styx.transport.agentfile import agent_file
+    from styx.transport.base import NodeGone
+
+    agent = agent_file(world.store.folders.cache_dir("agent"))
+    deadline = world.timestamp() + deadline_s
+    while True:
+        transport = way_to(world, node)
+        try:
+            return Up(node, transport, ensure_agent(transport, node.cluster, node.rank, agent))
+        except (Unreachable, DeadlineExceeded) as error:
+            transport.close()
+            if isinstance(error, NodeGone) or world.timestamp() + 2.0 > deadline:
+                raise
+        except BaseException:
+            transport.close()
+            raise
+        world.sleep(1.0)
+
+
+def configure(world: World, row: ClusterRow, ups: Sequence[Up]) -> None:
+    """Tell every agent its cluster, its peers, its slots and (loosely, until a job is in) its lease."""
+    offer = offer_of(row)
+    ips = [up.node.private_ip or "127.0.0.1" for up in ups]
+
+    def tell(up: Up) -> None:
+        config: dict[str, Any] = {
+            "num_nodes": row.num_nodes,
+            "ips": ips,
+            "env": dict(up.transport.job_env),
+            "cluster": cluster_info(row),
+            "usd_per_hour": rate_of(up.node, row.offer),
+        }
+        if offer is not None and offer.vcpus is not None:
+            config["cpus"] = offer.vcpus
+        if offer is not None:
+            config["gpus"] = offer.accelerator_count
+        up.agent.call("node.configure", config)
+
+    in_parallel(tell, ups)
+    set_lease(world, row, ups, least_idle_s=SOON_IDLE_S)
+
+
+def set_lease(world: World, row: ClusterRow, ups: Sequence[Up], *, least_idle_s: float = LEAST_IDLE_S) -> None:
+    """Give every agent the cluster's lease, with what it runs to end itself. Idempotent."""
+    limits = row.lease
+    if row.place is None:
+        return
+    driver = world.provisioner(row.place.cloud)
+
+    def give(up: Up) -> None:
+        lease: dict[str, Any] = {
+            **{name: limits.get(name) for name in ("max_age_s", "max_usd", "dead_man_s")},
+            "idle_s": None if limits.get("idle_s") is None else max(float(limits["idle_s"]), least_idle_s),
+            "wait_for": limits.get("wait_for", "jobs_and_ssh"),
+            "action": limits.get("action", "stop"),
+            "born_at": row.created_at.timestamp(),
+            "usd_per_hour": row.usd_per_hour,
+            "actions": {name: _as_wire(driver.self_action(up.node, name)) for name in ("stop", "down")},
+        }
+        up.agent.call("lease.set", lease)
+
+    in_parallel(give, ups)
+
+
+def _as_wire(action: SelfEnd) -> dict[str, Any]:
+    return {"kind": action.kind, "argv": list(action.argv), "stops_billing": action.stops_billing}
+
+
+def ready_nodes(row: ClusterRow, ups: Sequence[Up]) -> list[ReadyNode]:
+    """What a backend needs of the nodes."""
+    from styx.backends.base import ReadyNode
+
+    offer = offer_of(row)
+    return [
+        ReadyNode(
+            rank=up.node.rank,
+            ip=up.node.private_ip or "127.0.0.1",
+            transport=up.transport,
+            agent_path=up.agent.agent_path,
+            cpus=(offer.vcpus if offer else None) or 1.0,
+            gpus=offer.accelerator_count if offer else 0.0,
+            env=dict(up.node.reach.env) if isinstance(up.node.reach, Local) else {},
+        )
+        for up in ups
+    ]
+
+
+def close_all(ups: Sequence[Up]) -> None:
+    """Let go of every connection."""
+    for up in ups:
+        up.close()
+
+
+def answering(world: World, row: ClusterRow, deadline_s: float) -> list[Up]:
+    """Those nodes of a cluster that answer now, without waiting for the others. Never raises."""
+
+    def attempt(node: Node) -> Up | None:
+        try:
+            return connect(world, node, deadline_s=deadline_s)
+        except StyxError:
+            return None
+
+    return [up for up in in_parallel(attempt, row.nodes) if up is not None] if row.nodes else []

@@ -1,0 +1,125 @@
+"""The last steps of a launch, and all of an exec: files to every node, the job into rank 0's queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from styx.driver import FeatureSet
+from styx.errors import NotExecutable, WrongState
+from styx.provision import jobs, nodeup
+from styx.provision.ledger import offer_of
+from styx.provision.steps import step
+from styx.provision.world import World
+from styx.state.rows import ClusterRow, ClusterState, JobRow
+
+if TYPE_CHECKING:
+    from styx_agent.protocol import DriverSpec
+
+    from styx.models import Task
+    from styx.provision.claim import Claim
+    from styx.provision.nodeup import Up
+
+
+def submit(
+    claim: Claim, op: str, task: Task, ups: Sequence[Up], base: Path, *, setup: bool, seconds: dict[str, float]
+) -> int | None:
+    """Sync and submit for a launch; None when the task has neither set-up nor run."""
+    world, row = claim.world, claim.row()
+    sync(world, row, op, task, ups, base, seconds)
+    if not (task.run or (setup and task.setup)):
+        return None
+    claim.check()
+    return enqueue(world, row, op, task, ups, setup=setup, seconds=seconds)
+
+
+def exec_job(world: World, row: ClusterRow, op: str, task: Task, base: Path, seconds: dict[str, float]) -> int:
+    """Run a task on a cluster that is up: no provisioning, no set-up.
+
+    Raises:
+        WrongState: The cluster is not up, or too small.
+        NotExecutable: The task has nothing to run.
+    """
+    if row.state is not ClusterState.UP:
+        raise WrongState(f"cluster {row.name} is {row.state}, not UP", hint=_what_then(row))
+    if task.num_nodes > row.num_nodes:
+        raise WrongState(f"cluster {row.name} has {row.num_nodes} nodes, the task asks for {task.num_nodes}")
+    if not task.run:
+        raise NotExecutable("the task has no `run` to execute", hint="`styx launch` runs `setup`")
+    needed = jobs.uploads(task, base, features_of(world, row))
+    nodes = row.nodes if needed or task.num_nodes > 1 else row.nodes[:1]
+    ups = nodeup.in_parallel(lambda node: nodeup.connect(world, node), nodes)
+    try:
+        if needed:
+            sync(world, row, op, task, ups, base, seconds)
+        return enqueue(world, row, op, task, ups, setup=False, seconds=seconds)
+    finally:
+        nodeup.close_all(ups)
+
+
+def sync(
+    world: World, row: ClusterRow, op: str, task: Task, ups: Sequence[Up], base: Path, seconds: dict[str, float]
+) -> None:
+    """Bring the workdir and the file mounts to every node; what is there already is not sent again."""
+    wanted = jobs.uploads(task, base, features_of(world, row))
+    if not wanted:
+        return
+    from styx.transport.sync import Snapshot, SyncItem, sync_nodes
+
+    with step(world, row.key, op, "sync", f"{len(wanted)} trees", seconds):
+        snapshot = Snapshot.of([SyncItem(source=path, dest=target) for target, path in wanted.items()])
+
+        def say(line: str) -> None:
+            world.tell(row.key, op, "sync", "note", line)
+
+        summaries = sync_nodes([up.transport for up in ups], [up.agent.agent_path for up in ups], snapshot, say)
+        for line in sorted({str(summary) for summary in summaries}):
+            say(line)
+
+
+def enqueue(
+    world: World, row: ClusterRow, op: str, task: Task, ups: Sequence[Up], *, setup: bool, seconds: dict[str, float]
+) -> int:
+    """Put the job into rank 0's queue. Idempotent: a repeat of the same operation finds the same job."""
+    driver: DriverSpec | None = None
+    if task.num_nodes > 1:
+        with step(world, row.key, op, "backend", f"{row.backend} on {len(ups)} nodes", seconds):
+            backend = world.backend(row.backend)
+            cache = world.store.folders.cache_dir(row.backend)
+
+            def say(line: str) -> None:
+                world.tell(row.key, op, "backend", "note", line)
+
+            driver = backend.prepare(row.key, nodeup.ready_nodes(row, ups), cache, say)
+    with step(world, row.key, op, "submit", task.name or "", seconds):
+        spec = jobs.job_spec(task, row, op, setup=setup, user=world.user, now=world.now(), driver=driver)
+        head = next(up for up in ups if up.node.rank == 0)
+        job_id = int(head.agent.call("job.submit", spec)["job_id"])
+        world.store.save_job(
+            JobRow(
+                cluster=row.key,
+                job_id=job_id,
+                name=task.name,
+                user=world.user,
+                task_id=spec["task_id"],
+                state="PENDING",
+                num_nodes=task.num_nodes,
+                submitted_at=world.now(),
+            )
+        )
+    return job_id
+
+
+def features_of(world: World, row: ClusterRow) -> FeatureSet:
+    """What the cluster's machines can do."""
+    offer = offer_of(row)
+    if offer is not None and offer.features is not None:
+        return offer.features
+    return world.cloud(row.place.cloud).features if row.place else FeatureSet()
+
+
+def _what_then(row: ClusterRow) -> str:
+    if row.state is ClusterState.STOPPED:
+        return f"`styx start {row.name}` first, or `styx launch -c {row.name}`"
+    return f"`styx why {row.name}` tells what happened, `styx down {row.name}` ends it"
