@@ -51,6 +51,8 @@ class AgentClient:
     def __init__(self, channel: Channel, who: str) -> None:
         """`who` names the node in messages, such as `rank 0 of styx-hello-abc12301`."""
         self.who = who
+        self.greeting: protocol.Hello = {}
+        """What the agent said to `hello`."""
         self._channel = channel
         self._ids = itertools.count(1)
         self._waiters: dict[int, _Waiter] = {}
@@ -79,7 +81,8 @@ class AgentClient:
         hello = self.call("hello", asked, timeout_s=timeout_s)
         if hello.get("version") not in protocol.VERSIONS:
             raise _mismatch(self.who, f"its agent answered with protocol version {hello.get('version')!r}")
-        return cast(protocol.Hello, hello)
+        self.greeting = cast(protocol.Hello, hello)
+        return self.greeting
 
     def call(self, method: str, params: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0) -> dict[str, Any]:
         """Ask and wait for the answer.
@@ -213,10 +216,18 @@ class AgentConnection:
         self._client: AgentClient | None = None
         self._lock = threading.Lock()
         self._closed = False
-        self.hello: protocol.Hello = {}
-        """What the agent said when last connected."""
         self.agent_path = ""
         """Where the agent's zipapp lies on the node."""
+
+    def adopt(self, client: AgentClient) -> None:
+        """Begin with a connection that exists already."""
+        with self._lock:
+            self._client = client
+
+    @property
+    def hello(self) -> protocol.Hello:
+        """What the agent said when last connected."""
+        return self.client().greeting
 
     def client(self) -> AgentClient:
         """The live connection, opened when there is none."""
@@ -276,37 +287,80 @@ def ensure_agent(
 ) -> AgentConnection:
     """The agent `<key>/<rank>` on the node, installed and started if it is not there, connected and greeted.
 
-    A warm node costs one command; a new one costs a refused command, one file and one command more.
+    A warm node costs one command; a new one costs a refused command, one file and one command more. An agent that was
+    ended on purpose is started again here, but never by the connection healing itself later.
 
     Raises:
         Unreachable: The node does not answer, or the agent cannot start there; the message carries what it said.
         ProtocolMismatch: The node's agent and this client have no protocol version in common.
     """
-    who = f"rank {rank} of {key}"
-    path = f"{transport.agent_state}/{agent.name}"
-    identity = ("--state", transport.agent_state, "--home", transport.home, "--key", key, "--rank", str(rank))
-    argv = ("sh", "-c", _LAUNCH, "sh", path, transport.python, "-I", "-S", path, "connect", *identity)
-
-    def connect() -> AgentClient:
-        for installed in (False, True):
-            client = AgentClient(transport.open(argv), who)
-            try:
-                connection.hello = client.hello(timeout_s=start_s)
-            except StyxError as error:
-                missing = isinstance(error, Unreachable) and client.exit_code() == _MISSING_FILE
-                client.close()
-                if not missing or installed:
-                    raise
-                transport.put(agent.read(), path, mode=0o600)
-                continue
-            return client
-        raise InternalError(f"{who}: the agent's file {path} vanished twice")
-
-    connection = AgentConnection(connect, who, patience_s=patience_s)
-    connection.agent_path = path
+    launch = _Launch(transport, key, rank, agent, start_s)
+    connection = AgentConnection(launch.connect, launch.who, patience_s=patience_s)
+    connection.agent_path = launch.path
     try:
-        connection.client()
+        connection.adopt(launch.first())
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+class _Launch:
+    """The commands that install, start and reach one agent."""
+
+    def __init__(self, transport: Transport, key: str, rank: int, agent: AgentFile, start_s: float) -> None:
+        self.who = f"rank {rank} of {key}"
+        self.path = f"{transport.agent_state}/{agent.name}"
+        self._transport = transport
+        self._agent = agent
+        self._name = (key, rank)
+        self._start_s = start_s
+        identity = ("--state", transport.agent_state, "--home", transport.home, "--key", key, "--rank", str(rank))
+        self._identity = (*identity, "--timeout", f"{start_s:g}")
+
+    def _argv(self, verb: str) -> tuple[str, ...]:
+        python = (self._transport.python, "-I", "-S")
+        return ("sh", "-c", _LAUNCH, "sh", self.path, *python, self.path, verb, *self._identity)
+
+    def connect(self) -> AgentClient:
+        """Reach the agent, revived by the node itself if it died."""
+        client = AgentClient(self._transport.open(self._argv("connect")), self.who)
+        try:
+            hello = client.hello(timeout_s=self._start_s)
+        except Unreachable as error:
+            code = client.exit_code()
+            client.close()
+            raise _NotUp(error, code) from error
+        except BaseException:
+            client.close()
+            raise
+        if (hello.get("key"), hello.get("rank")) != self._name:
+            client.close()
+            raise WrongState(f"{self.who}: another agent answered: {hello.get('key')}/{hello.get('rank')}")
+        return client
+
+    def first(self) -> AgentClient:
+        """Reach the agent, whatever it takes: its file, then its start."""
+        try:
+            return self.connect()
+        except _NotUp as failure:
+            if failure.exit_code == _MISSING_FILE:
+                self._transport.put(self._agent.read(), self.path, mode=0o600)
+        try:
+            return self.connect()
+        except _NotUp as failure:
+            if failure.exit_code is None:
+                raise
+        done = self._transport.run(self._argv("start"), timeout_s=self._start_s + 10.0)
+        if done.exit_code:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+            raise Unreachable(f"{self.who}: the agent did not start: {said[-1]}")
+        return self.connect()
+
+
+class _NotUp(Unreachable):
+    """The bridge ended before the agent said hello."""
+
+    def __init__(self, error: Unreachable, exit_code: int | None) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.exit_code = exit_code

@@ -9,13 +9,15 @@ from styx.errors import NotExecutable
 from styx.transport.base import Transport
 
 
-def make_transport(reach: Reach, instance: str, *, ask: Callable[[Reach], Transport | None] | None = None) -> Transport:
+def make_transport(
+    reach: Reach, ask: Callable[[Reach], Transport | None] | None = None, *, instance: str = "styx/0"
+) -> Transport:
     """A transport to a node.
 
     Args:
         reach: How the cloud says that the node is reached.
-        instance: `<cluster key>/<rank>`.
         ask: The hook `styx_make_transport`; its answer, when there is one, replaces the built-in transports.
+        instance: `<cluster key>/<rank>`, which keeps agents that share a home apart.
 
     Raises:
         NotExecutable: No built-in transport and no plugin reaches it.
