@@ -344,12 +344,12 @@ class _Launch:
         try:
             return self.connect()
         except _NotUp as failure:
-            if failure.exit_code == _MISSING_FILE:
+            if failure.bridge_code == _MISSING_FILE:
                 self._transport.put(self._agent.read(), self.path, mode=0o600)
         try:
             return self.connect()
         except _NotUp as failure:
-            if failure.exit_code is None:
+            if failure.bridge_code is None:
                 raise
         done = self._transport.run(self._argv("start"), timeout_s=self._start_s + 10.0)
         if done.exit_code:
@@ -363,4 +363,4 @@ class _NotUp(Unreachable):
 
     def __init__(self, error: Unreachable, exit_code: int | None) -> None:
         super().__init__(error.message, hint=error.hint)
-        self.exit_code = exit_code
+        self.bridge_code = exit_code
