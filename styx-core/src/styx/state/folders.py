@@ -51,6 +51,14 @@ class HomeFolders:
         """`locks/<name>.lock`; the folder is made, the file is not."""
         return make_private(self.home / "locks") / f"{_plain(name)}.lock"
 
+    def plugin_log(self) -> Path:
+        """`logs/plugins.log`, where failing plugins leave their tracebacks; the folder is made, the file is not."""
+        return make_private(self.home / "logs") / "plugins.log"
+
+    def driver_dir(self) -> Path:
+        """`drivers`, where private clouds lie as single files; not made."""
+        return self.home / "drivers"
+
 
 def _plain(name: str) -> str:
     """The name, if it is one path component and nothing more."""

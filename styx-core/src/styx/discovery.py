@@ -1,0 +1,193 @@
+"""Find and load plugins: entry points through stevedore, and single files in `$STYX_HOME/drivers`.
+
+Names are listed from installed metadata, without importing anything; loading imports exactly the one asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from styx.driver import Cloud
+from styx.errors import PluginError
+from styx.plugin import API_VERSION
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+DRIVERS: Final = "styx.drivers"
+STORES: Final = "styx.stores"
+HOOKS: Final = "styx"
+COMMANDS: Final = "styx.commands"
+
+OnFailure = Callable[[str, BaseException], None]
+"""Told what failed and how, for the log."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """The distribution that an entry point came with."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"package {self.name} {self.version}"
+
+
+def entry_points(group: str) -> list[EntryPoint]:
+    """The entry points of a group, from stevedore's cache of installed metadata."""
+    from stevedore.extension import ExtensionManager
+
+    manager: Any = ExtensionManager.make_test_instance([], namespace=group)
+    found: list[EntryPoint] = manager.list_entry_points()
+    return found
+
+
+def names(group: str) -> list[str]:
+    """The names in a group, sorted, each once."""
+    return sorted({point.name for point in entry_points(group)})
+
+
+def packages(group: str, name: str) -> list[Package]:
+    """The distributions that bring this entry point. Reads all installed metadata: for messages and listings."""
+    from importlib.metadata import entry_points as scan
+
+    found = {Package(point.dist.name, point.dist.version) for point in scan(group=group, name=name) if point.dist}
+    return sorted(found, key=str)
+
+
+def load(group: str, name: str, failed: OnFailure) -> Any:
+    """The object that the entry point names; None when no installed package has it.
+
+    Raises:
+        PluginError: Two packages claim the name, or the plugin can't be imported.
+    """
+    points = [point for point in entry_points(group) if point.name == name]
+    if not points:
+        return None
+    if len(points) > 1:
+        raise conflict(group, name, [str(package) for package in packages(group, name)])
+    from stevedore.named import NamedExtensionManager
+
+    errors: list[BaseException] = []
+    try:
+        manager: Any = NamedExtensionManager(
+            group,
+            names=[name],
+            on_load_failure_callback=lambda _manager, _point, error: errors.append(error),
+            on_missing_entrypoints_callback=None,
+        )
+    except (AssertionError, SystemExit) as error:  # the two that stevedore lets through
+        errors.append(error)
+    if errors:
+        failed(f"loading {name} of {group}", errors[0])
+        raise unloadable(group, name, errors[0])
+    return manager.extensions[0].plugin
+
+
+def load_file(path: Path, failed: OnFailure) -> type[Cloud]:
+    """The driver in a single file: the one class whose `name` is the file's.
+
+    Raises:
+        PluginError: The file can't be imported, or defines no such class.
+    """
+    module_name = f"styx_private_drivers.{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"the driver file {path} can't be read as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # annotations are resolved through it
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's file may fail in any way; it is told, never fatal
+        del sys.modules[module_name]
+        failed(f"loading {path}", error)
+        raise PluginError(
+            f"the driver file {path} can't be loaded: {_where(error, path)}{_words(error)}",
+            hint="correct the file, or move it out of the folder",
+        ) from None
+    found = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Cloud)]
+    for each in found:
+        if getattr(each, "name", None) == path.stem and not inspect.isabstract(each):
+            return each
+    own = [each for each in found if each.__module__ == module_name]
+    if own and inspect.isabstract(own[-1]):
+        lacks = f"its class {own[-1].__name__} lacks {', '.join(sorted(own[-1].__abstractmethods__))}"
+    else:
+        lacks = f'it defines no Driver with name = "{path.stem}"'
+    raise PluginError(f"the driver file {path} can't be used: {lacks}", hint="see docs/how-to/write-a-plugin.md")
+
+
+def driver_files(folder: Path) -> dict[str, Path]:
+    """Private clouds by name; files that start with an underscore or a dot are left alone."""
+    try:
+        files = [entry for entry in os.scandir(folder) if entry.name.endswith(".py") and entry.name[0] not in "_."]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return {}
+    return {Path(entry.name).stem: Path(entry.path) for entry in sorted(files, key=lambda entry: entry.name)}
+
+
+def require_api(wanted: object, what: str, package: str | None) -> None:
+    """Refuse a plugin that was written for another plugin API.
+
+    Args:
+        wanted: The version that the plugin declares.
+        what: The plugin, for the message.
+        package: Its distribution, for the command.
+
+    Raises:
+        PluginError: The hint is the exact command that helps.
+    """
+    if wanted == API_VERSION:
+        return
+    message = f"{what} was written for plugin API {wanted!r}, and this Styx speaks {API_VERSION}"
+    if isinstance(wanted, int) and wanted > API_VERSION:
+        raise PluginError(message, hint=f"upgrade Styx: {upgrade_command('styx-core')}")
+    if package is None:
+        raise PluginError(message, hint=f"correct it and set plugin_api = {API_VERSION}")
+    raise PluginError(message, hint=f"upgrade it: {upgrade_command(package)}")
+
+
+def upgrade_command(package: str) -> str:
+    """What upgrades a package in this environment: environments made by uv have no pip."""
+    installer = "pip" if importlib.util.find_spec("pip") else "uv pip"
+    return f"{installer} install --upgrade {package}"
+
+
+def conflict(group: str, name: str, owners: list[str]) -> PluginError:
+    """The error for a name with two owners."""
+    return PluginError(
+        f"several plugins are called {name!r} in group {group}: {' and '.join(owners)}",
+        hint="uninstall all but one of them",
+    )
+
+
+def unloadable(group: str, name: str, error: BaseException) -> PluginError:
+    """The error for a plugin whose import failed."""
+    owners = packages(group, name)
+    owner = f" ({owners[0]})" if owners else ""
+    command = f"reinstall or upgrade it: {upgrade_command(owners[0].name)}" if owners else None
+    return PluginError(f"plugin {name!r}{owner} can't be loaded: {_words(error)}", hint=command)
+
+
+def _words(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """`line 7: `, the last line of the file that was running."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"line {line}: " if line else ""
