@@ -215,7 +215,7 @@ def _fill(
     return [
         document.fault(
             ("secrets", name),
-            Problem("has no value", suggestion=f"give it with --secret {name}=VALUE, or --secret {name} from your shell"),
+            Problem("has no value", suggestion=f"give it with --secret {name}=VALUE (or --secret {name})"),
         )
         for name, value in hidden.items()
         if value is None and ENV_NAME.fullmatch(name)

@@ -30,6 +30,17 @@ class LeaseSettings(Model):
     action: Annotated[str, BeforeValidator(choice(("stop", "down")))] | None = None
     """What ending means: `stop` keeps the disks where the cloud can, `down` removes everything."""
 
+    def in_agent_terms(self) -> dict[str, Any]:
+        """The limits that are set, by the names of the agent's lease (seconds and US dollars)."""
+        terms = {
+            "idle_s": self.idle,
+            "max_age_s": self.max_age,
+            "max_usd": self.max_cost,
+            "dead_man_s": self.dead_man,
+            "action": self.action,
+        }
+        return {name: value for name, value in terms.items() if value is not None}
+
 
 class LaunchSettings(Model):
     """How a launch behaves."""
