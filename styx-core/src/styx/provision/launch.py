@@ -15,7 +15,6 @@ from styx.provision.claim import Claim, claimed
 from styx.provision.options import LaunchOptions
 from styx.provision.removal import quietly, remove
 from styx.provision.steps import step
-from styx.provision.sweep import is_abandoned
 from styx.provision.world import World
 from styx.state.rows import ClusterRow, ClusterState
 
@@ -88,7 +87,7 @@ def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce
         _check_uploads(world, task, plan.choices[0].place.cloud, base)
         row = _intend(world, name, task, options)
     else:
-        _check_fit(world, row, task)
+        check_fit(world, row, task)
         _check_uploads(world, task, row.place.cloud if row.place else None, base)
     op = teardown.operation("launch")
     with claimed(world, row) as claim:
@@ -156,7 +155,7 @@ def lease_of(world: World, task: Task, options: LaunchOptions) -> dict[str, Any]
     return lease
 
 
-def _check_fit(world: World, row: ClusterRow, task: Task) -> None:
+def check_fit(world: World, row: ClusterRow, task: Task) -> None:
     """Refuse to re-use a cluster that is smaller than what the task asks for."""
     from styx.optimizer.fit import misfits
 
@@ -168,7 +167,7 @@ def _check_fit(world: World, row: ClusterRow, task: Task) -> None:
         features = offer.features or world.cloud(row.place.cloud).features
         each = [misfits(planning.requirement(one), offer, features) for one in task.resources.alternatives()]
         if each and all(each):
-            reasons.extend(min(each, key=len))
+            reasons.extend(sorted(each, key=len)[0])
     if reasons:
         raise WrongState(
             f"cluster {row.name} does not fit: {'; '.join(reasons)}",
@@ -346,16 +345,3 @@ def names_matching(world: World, patterns: Sequence[str]) -> list[ClusterRow]:
             row = find(world, pattern)
             chosen[row.key] = row
     return list(chosen.values())
-
-
-__all__ = [
-    "Launched",
-    "bring_up",
-    "find",
-    "fresh_name",
-    "is_abandoned",
-    "launch",
-    "lease_of",
-    "names_matching",
-    "start",
-]

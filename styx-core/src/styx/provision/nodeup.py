@@ -59,7 +59,7 @@ def way_to(world: World, node: Node) -> Transport:
 
     if node.reach is None:
         raise Unreachable(f"node {node.rank} of {node.cluster} has no address yet")
-    return make_transport(node.reach, world.hub.make_transport)
+    return make_transport(node.reach, world.hub.make_transport, instance=f"{node.cluster}/{node.rank}")
 
 
 def connect(world: World, node: Node, *, deadline_s: float = 30.0) -> Up:

@@ -86,7 +86,7 @@ def patiently(world: World, deadline: float, action: Callable[[], T]) -> T:
         world.sleep(pause_s)
 
 
-def quietly(action: Callable[[], None]) -> StyxError | None:
+def quietly(action: Callable[[], object]) -> StyxError | None:
     """The error of an action, instead of raising it; for clean-up that must not hide the first error."""
     try:
         action()

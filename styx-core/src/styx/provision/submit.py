@@ -65,17 +65,29 @@ def sync(
     wanted = jobs.uploads(task, base, features_of(world, row))
     if not wanted:
         return
-    from styx.transport.sync import Snapshot, SyncItem, sync_nodes
+    from styx.transport.sync import SyncSummary
+    from styx.transport.sync import sync as upload
+    from styx.transport.tree import SyncItem, scan
 
-    with step(world, row.key, op, "sync", f"{len(wanted)} trees", seconds):
-        snapshot = Snapshot.of([SyncItem(source=path, dest=target) for target, path in wanted.items()])
+    with step(world, row.key, op, "sync", ", ".join(wanted), seconds):
+        items = [SyncItem(source=path, dest=target) for target, path in wanted.items()]
+        trees = [scan(item) for item in items]
+        told: set[str] = set()
 
         def say(line: str) -> None:
-            world.tell(row.key, op, "sync", "note", line)
+            if line not in told:
+                told.add(line)
+                world.tell(row.key, op, "sync", "note", line)
 
-        summaries = sync_nodes([up.transport for up in ups], [up.agent.agent_path for up in ups], snapshot, say)
-        for line in sorted({str(summary) for summary in summaries}):
-            say(line)
+        def send(up: Up) -> SyncSummary:
+            return upload(up.transport, up.agent.agent_path, items, say, trees=trees)
+
+        for summary in nodeup.in_parallel(send, ups):
+            for line in summary.skipped:
+                say(line)
+            say(
+                f"{summary.files} files; {summary.written} sent ({summary.sent_bytes} bytes), {summary.removed} removed"
+            )
 
 
 def enqueue(

@@ -40,7 +40,10 @@ class Store(Protocol):
     """Six lower-case base-36 characters, made once; part of every cluster key."""
     home: Path
     """`$STYX_HOME`."""
-    folders: Folders
+
+    @property
+    def folders(self) -> Folders:
+        """Where files live."""
 
     def close(self) -> None:
         """Give back connections."""

@@ -1,0 +1,326 @@
+"""The client that is the engine itself: every call runs in this process, over one store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from styx.api import convert
+from styx.api.client import Say
+from styx.api.opening import open_world
+from styx.api.views import (
+    CheckView,
+    ClusterView,
+    CostView,
+    JobView,
+    LaunchPlan,
+    LaunchResult,
+    LogLine,
+    Story,
+    SweepReport,
+)
+from styx.errors import NotFound, PermissionRefused, StyxError
+from styx.provision import follow, launch, nodeup, planning, reconcile, submit, sweep, teardown
+from styx.provision.options import LaunchOptions
+from styx.provision.world import World
+from styx.state.ledger import cost_of
+from styx.state.rows import ClusterRow, ClusterState
+
+if TYPE_CHECKING:
+    from styx.models import Task
+
+
+class InProcess:
+    """Implements `styx.api.Client`. Safe to use from several threads."""
+
+    def __init__(self, world: World, base: Path) -> None:
+        self.world = world
+        self.base = base
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        home: Path | None = None,
+        config: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        report: Callable[[str], None] | None = None,
+        observe: Callable[[str], None] | None = None,
+    ) -> InProcess:
+        """The engine over one home; see `styx.api.opening.open_world`."""
+        opened = open_world(home=home, config=config, environ=environ, cwd=cwd, report=report, observe=observe)
+        return cls(opened.world, opened.base)
+
+    def close(self) -> None:
+        """Give back connections."""
+        self.world.store.close()
+
+    def _saying(self, say: Say | None) -> World:
+        return self.world if say is None else replace(self.world, say=say)
+
+    def _policy(self, action: str, task: Task | None = None) -> Task | None:
+        """The task as plugins amend it.
+
+        Raises:
+            PermissionRefused: A plugin objects.
+        """
+        hub = self.world.hub
+        amended = hub.amend_task(task) if task is not None else None
+        if objections := hub.review_task(action, amended):
+            raise PermissionRefused(f"{action} is refused by policy: {'; '.join(objections)}")
+        return amended
+
+    # launching ---------------------------------------------------------------------------------------------------
+    def plan(self, task: Task, options: LaunchOptions) -> LaunchPlan:
+        """See `Client.plan`."""
+        world = self.world
+        task = self._policy("launch", task) or task
+        lease = launch.lease_of(world, task, options)
+        row = world.store.cluster(options.cluster, world.workspace) if options.cluster else None
+        if row is not None and row.place is not None and row.state in (ClusterState.UP, ClusterState.STOPPED):
+            launch.check_fit(world, row, task)
+            free = world.cloud(row.place.cloud).free
+            paid = not free and row.state is ClusterState.STOPPED
+            return LaunchPlan(
+                cluster=row.name, reuse=True, num_nodes=row.num_nodes, offers=(), lease=lease, costs_money=paid
+            )
+        plan = planning.plan_task(world, task)
+        offers = [convert.planned(each, free=world.cloud(each.place.cloud).free) for each in plan.choices]
+        return LaunchPlan(
+            cluster=options.cluster or launch.fresh_name(world),
+            reuse=False,
+            num_nodes=task.num_nodes,
+            offers=tuple(offers),
+            losers=tuple((loser.what, loser.reason) for loser in plan.losers),
+            lease=lease,
+            costs_money=not all(each.free for each in offers),
+        )
+
+    def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:
+        """See `Client.launch`."""
+        task = self._policy("launch", task) or task
+        world = self._saying(say)
+        done = launch.launch(world, task, options, self.base, self._quiesce)
+        row = done.row
+        return LaunchResult(cluster=row.name, key=row.key, job_id=done.job_id, place=row.place, seconds=done.seconds)
+
+    def exec(self, task: Task, cluster: str, say: Say | None = None) -> LaunchResult:
+        """See `Client.exec`."""
+        task = self._policy("exec", task) or task
+        world = self._saying(say)
+        row = launch.find(world, cluster)
+        seconds: dict[str, float] = {}
+        job_id = submit.exec_job(world, row, teardown.operation("exec"), task, self.base, seconds)
+        return LaunchResult(cluster=row.name, key=row.key, job_id=job_id, place=row.place, seconds=seconds)
+
+    # jobs --------------------------------------------------------------------------------------------------------
+    def tail(
+        self, cluster: str, job_id: int | None = None, *, follow: bool = True, tail: int = 0, ranks: Sequence[int] = ()
+    ) -> Iterator[LogLine]:
+        """See `Client.tail`."""
+        row = self._any_generation(cluster)
+        for piece in _follow.tail(self.world, row, job_id, follow=follow, tail=tail, ranks=ranks):
+            yield LogLine.model_validate({"rank": piece.rank, "stream": piece.stream, "data": piece.data})
+
+    def wait(self, cluster: str, job_id: int, timeout_s: float | None = None) -> JobView:
+        """See `Client.wait`."""
+        row = self._any_generation(cluster)
+        return convert.job_view(row.name, follow.wait(self.world, row, job_id, timeout_s))
+
+    def job(self, cluster: str, job_id: int | None = None) -> JobView:
+        """See `Client.job`."""
+        row = self._any_generation(cluster)
+        return convert.job_view(row.name, follow.job(self.world, row, job_id))
+
+    def queue(self, names: Sequence[str] = (), *, skip_finished: bool = False) -> list[JobView]:
+        """See `Client.queue`."""
+        rows = self._rows(names)
+        listed = nodeup.in_parallel(lambda row: (row, follow.jobs(self.world, row)), rows) if rows else []
+        views = [convert.job_view(row.name, job) for row, jobs in listed for job in jobs]
+        return [view for view in views if not (skip_finished and follow.ended(view.state))]
+
+    def cancel(self, cluster: str, job_ids: Sequence[int] = (), *, every: bool = False) -> list[int]:
+        """See `Client.cancel`."""
+        self._policy("cancel")
+        return follow.cancel(self.world, launch.find(self.world, cluster), job_ids, every=every)
+
+    def sync_down(self, cluster: str, job_ids: Sequence[int], target: Path) -> dict[int, Path]:
+        """See `Client.sync_down`."""
+        return follow.sync_down(self.world, self._any_generation(cluster), job_ids, target)
+
+    # clusters ----------------------------------------------------------------------------------------------------
+    def status(self, names: Sequence[str] = (), *, refresh: bool = False) -> list[ClusterView]:
+        """See `Client.status`. Clusters that may end themselves are always asked about."""
+        rows = sorted(self._rows(names), key=lambda row: row.created_at, reverse=True)
+
+        def look(row: ClusterRow) -> ClusterRow:
+            return reconcile.refresh(self.world, row) if refresh or _may_have_ended(row) else row
+
+        rows = nodeup.in_parallel(look, rows) if rows else []
+        now = self.world.now()
+        live = [row for row in rows if row.state is not ClusterState.TERMINATED]
+        return [convert.cluster_view(row, cost_of(self.world.store.rates(cluster=row.key), now)) for row in live]
+
+    def stop(self, names: Sequence[str], say: Say | None = None) -> list[str]:
+        """See `Client.stop`."""
+        self._policy("stop")
+        world = self._saying(say)
+        return self._each(names, lambda row: teardown.stop(world, row, self._quiesce))
+
+    def start(
+        self, names: Sequence[str], say: Say | None = None, *, lease: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """See `Client.start`."""
+        self._policy("start")
+        world = self._saying(say)
+        return self._each(names, lambda row: launch.start(world, row, dict(lease or {})))
+
+    def down(self, names: Sequence[str], say: Say | None = None, *, purge: bool = False) -> list[str]:
+        """See `Client.down`."""
+        self._policy("down")
+        world = self._saying(say)
+        return self._each(names, lambda row: teardown.down(world, row, self._quiesce, purge=purge))
+
+    def autostop(
+        self, names: Sequence[str], *, idle_minutes: float | None, down: bool = False, wait_for: str = "jobs_and_ssh"
+    ) -> list[str]:
+        """See `Client.autostop`."""
+        self._policy("autostop")
+        idle_s = None if idle_minutes is None else idle_minutes * 60
+        lease = {"idle_s": idle_s, "action": "down" if down else "stop", "wait_for": wait_for}
+        return self._each(names, lambda row: follow.set_lease(self.world, row, lease))
+
+    def _each(self, names: Sequence[str], action: Callable[[ClusterRow], None]) -> list[str]:
+        """Act on every cluster; one that fails does not keep the others, and its error is raised at the end."""
+        rows = launch.names_matching(self.world, names)
+        errors: list[StyxError] = []
+
+        def attempt(row: ClusterRow) -> str | None:
+            try:
+                action(row)
+            except StyxError as error:
+                errors.append(error)
+                return None
+            return row.name
+
+        done = [name for name in nodeup.in_parallel(attempt, rows) if name] if rows else []
+        if errors:
+            raise errors[0]
+        return done
+
+    def _quiesce(self, row: ClusterRow) -> None:
+        follow.quiesce(self.world, row)
+
+    def _rows(self, names: Sequence[str]) -> list[ClusterRow]:
+        if names:
+            return launch.names_matching(self.world, names)
+        return self.world.store.clusters(workspace=self.world.workspace)
+
+    def _any_generation(self, name: str) -> ClusterRow:
+        return self.world.store.latest(name, self.world.workspace) or launch.find(self.world, name)
+
+    def names(self) -> list[str]:
+        """See `Client.names`."""
+        return [row.name for row in self.world.store.clusters(workspace=self.world.workspace)]
+
+    def interactive(self, cluster: str, *, node: int = 0, argv: Sequence[str] = ()) -> int:
+        """See `Client.interactive`."""
+        row = launch.find(self.world, cluster)
+        found = next((each for each in row.nodes if each.rank == node), None)
+        if found is None:
+            raise NotFound(f"{cluster} has no node {node}", hint=f"it has nodes 0 to {row.num_nodes - 1}")
+        with contextlib.closing(nodeup.connect(self.world, found)) as up:
+            return up.transport.interactive(argv)
+
+    # telling -----------------------------------------------------------------------------------------------------
+    def why(self, cluster: str) -> Story:
+        """See `Client.why`."""
+        row = self._any_generation(cluster)
+        store = self.world.store
+        return Story(
+            cluster=row.name,
+            key=row.key,
+            state=row.state,
+            note=row.note,
+            attempts=tuple(store.attempts(row.key)),
+            events=tuple(store.events(row.key)),
+        )
+
+    def sweep(self, *, delete: bool = False, clouds: Sequence[str] = ()) -> SweepReport:
+        """See `Client.sweep`."""
+        world = self.world
+        enabled = [place for check in world.store.checks() if check.ok for place in check.places]
+        if planning.EMBEDDED in world.hub.installed_clouds():
+            enabled.extend(planning.check_cloud(world, planning.EMBEDDED).places)
+        places = [place for place in sweep.places_to_look(world, enabled) if not clouds or place.cloud in clouds]
+        seen = sweep.survey(world, places)
+        errors = sweep.end(world, seen) if delete else {}
+        now = world.now()
+        return SweepReport(
+            orphans=tuple(
+                convert.orphan(
+                    each,
+                    free=world.cloud(each.place.cloud).free,
+                    now=now,
+                    deleted=delete,
+                    error=errors.get((each.place, each.key)),
+                )
+                for each in seen.found
+            ),
+            unreadable=seen.unreadable,
+        )
+
+    def check(self, clouds: Sequence[str] = ()) -> list[CheckView]:
+        """See `Client.check`."""
+        world = self.world
+        names = list(clouds) or world.hub.installed_clouds()
+        for name in names:
+            if name not in world.hub.installed_clouds():
+                world.cloud(name)  # says how to install it
+        rows = nodeup.in_parallel(lambda name: planning.check_cloud(world, name), names) if names else []
+        world.store.save_checks(rows)
+        return [convert.check_view(row) for row in rows]
+
+    def enabled(self) -> list[CheckView]:
+        """See `Client.enabled`."""
+        return [convert.check_view(row) for row in self.world.store.checks()]
+
+    def cost_report(self, *, days: int = 30, every: bool = False) -> list[CostView]:
+        """See `Client.cost_report`."""
+        now = self.world.now()
+        since = now - timedelta(days=days) if days else None
+        views = []
+        for row in self.world.store.clusters(workspace=self.world.workspace, ended=True):
+            rates = self.world.store.rates(since=since, cluster=row.key)
+            cost = cost_of(rates, now, since)
+            if not rates and not every:
+                continue
+            views.append(
+                CostView(
+                    cluster=row.name,
+                    key=row.key,
+                    user=row.owner,
+                    infra=str(row.place) if row.place else "-",
+                    state=row.state,
+                    nodes=row.num_nodes,
+                    hours=cost.hours,
+                    usd=cost.usd,
+                    usd_known=cost.usd_known,
+                    rates=tuple(rates),
+                )
+            )
+        return views
+
+
+def _may_have_ended(row: ClusterRow) -> bool:
+    limits = ("idle_s", "max_age_s", "max_usd", "dead_man_s")
+    return row.state is ClusterState.UP and any(row.lease.get(name) is not None for name in limits)
+
+
+_follow = follow
+"""`tail` has an argument of that name."""

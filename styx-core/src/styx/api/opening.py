@@ -1,0 +1,86 @@
+"""Puts the in-process engine together: home, config, store, plugins."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from styx.provision.world import World, current_user, new_holder, quiet, utc_now
+from styx.state.sqlite import open_store
+
+if TYPE_CHECKING:
+    from styx.backends.base import Backend
+    from styx.plugins import Hub
+
+
+def home_of(environ: Mapping[str, str]) -> Path:
+    """`$STYX_HOME`, default `~/.styx`, absolute."""
+    return Path(environ.get("STYX_HOME") or "~/.styx").expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An engine's parts.
+
+    Attributes:
+        world: What operations act on.
+        base: Folder that relative local paths start from.
+    """
+
+    world: World
+    base: Path
+
+
+def open_world(
+    *,
+    home: Path | None = None,
+    config: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    report: Callable[[str], None] | None = None,
+    observe: Callable[[str], None] | None = None,
+) -> Opened:
+    """The parts over one home.
+
+    Args:
+        home: Instead of `$STYX_HOME`.
+        config: `--config` values.
+        environ: Instead of the process environment.
+        cwd: Instead of the working folder: `./.styx.yaml` is read there, and relative paths start from it.
+        report: Told of plugins that misbehave.
+        observe: Told of every driver call and every commit, before and after; see `World.observe`.
+    """
+    from styx.config import load_config
+    from styx.plugins import Hub
+
+    env = os.environ if environ is None else environ
+    where = home or home_of(env)
+    base = cwd or Path.cwd()
+    store = open_store(where, observer=observe)
+    settings = load_config(home=where, cwd=base, overrides=config)
+    user = current_user(env)
+    hub = Hub(where, environ=env, store_id=store.store_id, user=user, clouds=settings.clouds, report=report)
+    world = World(
+        store=store,
+        hub=hub,
+        config=settings,
+        backend=lambda name: backend_of(hub, name),
+        user=user,
+        workspace="default",
+        holder=new_holder(),
+        now=utc_now,
+        sleep=time.sleep,
+        observe=observe or quiet,
+    )
+    return Opened(world, base)
+
+
+def backend_of(hub: Hub, name: str) -> Backend:
+    """A plugin's backend of that name, else the built-in one."""
+    from styx.backends.registry import builtin
+
+    return hub.backend(name) or builtin(name)

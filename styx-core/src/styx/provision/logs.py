@@ -1,0 +1,125 @@
+"""A job's output, from the nodes while they answer, and from the kept copy for ever after.
+
+Every byte that is read from a node is kept under the store's log folder at the offset where it stood on the node, so
+that a second reader, or a reader after `down`, starts from what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from styx.errors import StyxError
+from styx.provision.world import World
+from styx.state.rows import ClusterRow
+
+if TYPE_CHECKING:
+    from styx.provision.nodeup import Up
+
+STREAMS: Final = ("setup", "run")
+"""In the order they are shown."""
+KEEP_BYTES: Final = 64 * 1024 * 1024
+"""Most that `keep` fetches of one stream before a node goes away."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Some output of one rank."""
+
+    rank: int
+    stream: str
+    data: bytes
+
+
+class Kept:
+    """The kept copies of one job's streams."""
+
+    def __init__(self, world: World, key: str, job_id: int) -> None:
+        self.folder: Path = world.store.folders.log_dir(key) / f"job-{job_id}"
+
+    def path(self, stream: str, rank: int) -> Path:
+        """The copy of one stream."""
+        return self.folder / f"{stream}-{rank}.log"
+
+    def size(self, stream: str, rank: int) -> int:
+        """How much of it is kept."""
+        try:
+            return self.path(stream, rank).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def write(self, stream: str, rank: int, offset: int, data: bytes) -> None:
+        """Keep bytes at their offset; nothing is written beyond a hole, and writing the same again changes nothing."""
+        if offset > self.size(stream, rank):
+            return
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(self.path(stream, rank), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(handle, data, offset)
+        finally:
+            os.close(handle)
+
+    def ranks(self, stream: str) -> list[int]:
+        """Ranks of which anything is kept."""
+        found = self.folder.glob(f"{stream}-*.log") if self.folder.is_dir() else iter(())
+        return sorted(int(path.stem.rpartition("-")[2]) for path in found)
+
+    def read(self, stream: str, ranks: Sequence[int], tail: int) -> Iterator[Output]:
+        """What is kept of a stream, rank by rank; the last `tail` lines of each, or all for 0."""
+        for rank in self.ranks(stream):
+            if ranks and rank not in ranks:
+                continue
+            data = self.path(stream, rank).read_bytes()
+            if data:
+                yield Output(rank, stream, _last_lines(data, tail) if tail else data)
+
+
+def _last_lines(data: bytes, count: int) -> bytes:
+    return b"".join(data.splitlines(keepends=True)[-count:])
+
+
+def live(
+    world: World, row: ClusterRow, job_id: int, ups: Sequence[Up], *, follow: bool, tail: int, patience_s: float
+) -> Iterator[Output]:
+    """Output from the nodes: set-up of all ranks, then run of all ranks, each in the order it comes.
+
+    What is kept already is not fetched again.
+
+    Raises:
+        StyxError: A node's log could not be read to its end; all others were.
+    """
+    from styx.transport.logs import Source, follow_all
+
+    kept = Kept(world, row.key, job_id)
+    failed: StyxError | None = None
+    for stream in STREAMS:
+        sources = []
+        for up in ups:
+            rank = up.node.rank
+            size = kept.size(stream, rank)
+            if size and not tail:
+                yield Output(rank, stream, kept.path(stream, rank).read_bytes()[:size])
+            sources.append(Source(rank, up.agent, job_id, stream, -tail if tail else size))
+        for piece in follow_all(sources, wait=follow, patience_s=patience_s):
+            if piece.error is not None:
+                failed = failed or piece.error
+                continue
+            kept.write(stream, piece.rank, piece.offset, piece.data)
+            yield Output(piece.rank, stream, piece.data)
+    if failed is not None:
+        raise failed
+
+
+def keep(world: World, row: ClusterRow, ups: Sequence[Up], job_ids: Sequence[int], *, patience_s: float = 2.0) -> None:
+    """Fetch what is not yet kept of these jobs. Best effort: what can't be had is left."""
+    for job_id in job_ids:
+        total = 0
+        with contextlib.suppress(StyxError, OSError):
+            for output in live(world, row, job_id, ups, follow=False, tail=0, patience_s=patience_s):
+                total += len(output.data)
+                if total > KEEP_BYTES:
+                    break
