@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from styx.models import Resources, Task
-    from styx.verbs import autostop, cancel, down, exec, launch, logs, queue, start, status, stop
+    from styx.verbs import autostop, cancel, down, exec, launch, logs, queue, start, status, stop, wait
 
 _HOMES = {
     "Resources": "styx.models",
@@ -25,6 +25,7 @@ _HOMES = {
     "start": "styx.verbs",
     "status": "styx.verbs",
     "stop": "styx.verbs",
+    "wait": "styx.verbs",
 }
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "start",
     "status",
     "stop",
+    "wait",
 ]
 
 

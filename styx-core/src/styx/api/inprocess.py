@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from styx.api import convert
 from styx.api.client import Say
@@ -24,7 +24,8 @@ from styx.api.views import (
     SweepReport,
 )
 from styx.errors import NotFound, PermissionRefused, StyxError
-from styx.provision import follow, launch, nodeup, planning, reconcile, submit, sweep, teardown
+from styx.provision import follow as jobs_of
+from styx.provision import launch, nodeup, planning, reconcile, submit, sweep, teardown
 from styx.provision.options import LaunchOptions
 from styx.provision.world import World
 from styx.state.ledger import cost_of
@@ -124,34 +125,34 @@ class InProcess:
     ) -> Iterator[LogLine]:
         """See `Client.tail`."""
         row = self._any_generation(cluster)
-        for piece in _follow.tail(self.world, row, job_id, follow=follow, tail=tail, ranks=ranks):
+        for piece in jobs_of.tail(self.world, row, job_id, follow=follow, tail=tail, ranks=ranks):
             yield LogLine.model_validate({"rank": piece.rank, "stream": piece.stream, "data": piece.data})
 
     def wait(self, cluster: str, job_id: int, timeout_s: float | None = None) -> JobView:
         """See `Client.wait`."""
         row = self._any_generation(cluster)
-        return convert.job_view(row.name, follow.wait(self.world, row, job_id, timeout_s))
+        return convert.job_view(row.name, jobs_of.wait(self.world, row, job_id, timeout_s))
 
     def job(self, cluster: str, job_id: int | None = None) -> JobView:
         """See `Client.job`."""
         row = self._any_generation(cluster)
-        return convert.job_view(row.name, follow.job(self.world, row, job_id))
+        return convert.job_view(row.name, jobs_of.job(self.world, row, job_id))
 
     def queue(self, names: Sequence[str] = (), *, skip_finished: bool = False) -> list[JobView]:
         """See `Client.queue`."""
         rows = self._rows(names)
-        listed = nodeup.in_parallel(lambda row: (row, follow.jobs(self.world, row)), rows) if rows else []
+        listed = nodeup.in_parallel(lambda row: (row, jobs_of.jobs(self.world, row)), rows) if rows else []
         views = [convert.job_view(row.name, job) for row, jobs in listed for job in jobs]
-        return [view for view in views if not (skip_finished and follow.ended(view.state))]
+        return [view for view in views if not (skip_finished and jobs_of.ended(view.state))]
 
     def cancel(self, cluster: str, job_ids: Sequence[int] = (), *, every: bool = False) -> list[int]:
         """See `Client.cancel`."""
         self._policy("cancel")
-        return follow.cancel(self.world, launch.find(self.world, cluster), job_ids, every=every)
+        return jobs_of.cancel(self.world, launch.find(self.world, cluster), job_ids, every=every)
 
     def sync_down(self, cluster: str, job_ids: Sequence[int], target: Path) -> dict[int, Path]:
         """See `Client.sync_down`."""
-        return follow.sync_down(self.world, self._any_generation(cluster), job_ids, target)
+        return jobs_of.sync_down(self.world, self._any_generation(cluster), job_ids, target)
 
     # clusters ----------------------------------------------------------------------------------------------------
     def status(self, names: Sequence[str] = (), *, refresh: bool = False) -> list[ClusterView]:
@@ -172,13 +173,12 @@ class InProcess:
         world = self._saying(say)
         return self._each(names, lambda row: teardown.stop(world, row, self._quiesce))
 
-    def start(
-        self, names: Sequence[str], say: Say | None = None, *, lease: Mapping[str, Any] | None = None
-    ) -> list[str]:
+    def start(self, names: Sequence[str], say: Say | None = None, *, retry_until_up: bool = False) -> list[str]:
         """See `Client.start`."""
         self._policy("start")
         world = self._saying(say)
-        return self._each(names, lambda row: launch.start(world, row, dict(lease or {})))
+        retry_for_s = LaunchOptions().retry_for_s if retry_until_up else 0.0
+        return self._each(names, lambda row: launch.start(world, row, retry_for_s=retry_for_s))
 
     def down(self, names: Sequence[str], say: Say | None = None, *, purge: bool = False) -> list[str]:
         """See `Client.down`."""
@@ -193,7 +193,7 @@ class InProcess:
         self._policy("autostop")
         idle_s = None if idle_minutes is None else idle_minutes * 60
         lease = {"idle_s": idle_s, "action": "down" if down else "stop", "wait_for": wait_for}
-        return self._each(names, lambda row: follow.set_lease(self.world, row, lease))
+        return self._each(names, lambda row: jobs_of.set_lease(self.world, row, lease))
 
     def _each(self, names: Sequence[str], action: Callable[[ClusterRow], None]) -> list[str]:
         """Act on every cluster; one that fails does not keep the others, and its error is raised at the end."""
@@ -214,7 +214,7 @@ class InProcess:
         return done
 
     def _quiesce(self, row: ClusterRow) -> None:
-        follow.quiesce(self.world, row)
+        jobs_of.quiesce(self.world, row)
 
     def _rows(self, names: Sequence[str]) -> list[ClusterRow]:
         if names:
@@ -320,7 +320,3 @@ class InProcess:
 def _may_have_ended(row: ClusterRow) -> bool:
     limits = ("idle_s", "max_age_s", "max_usd", "dead_man_s")
     return row.state is ClusterState.UP and any(row.lease.get(name) is not None for name in limits)
-
-
-_follow = follow
-"""`tail` has an argument of that name."""

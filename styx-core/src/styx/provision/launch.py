@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from styx.driver import FeatureSet, NodeState, Place
-from styx.errors import Interrupted, NoPlaceLeft, NotFound, StyxError, WrongState
+from styx.errors import CapacityError, Interrupted, NoPlaceLeft, NotFound, QuotaError, StyxError, WrongState
 from styx.provision import attempts, jobs, ledger, nodeup, planning, submit, teardown
 from styx.provision.claim import Claim, claimed
 from styx.provision.options import LaunchOptions
@@ -156,18 +156,24 @@ def lease_of(world: World, task: Task, options: LaunchOptions) -> dict[str, Any]
 
 
 def check_fit(world: World, row: ClusterRow, task: Task) -> None:
-    """Refuse to re-use a cluster that is smaller than what the task asks for."""
-    from styx.optimizer.fit import misfits
+    """Refuse to re-use a cluster that is smaller than what the task asks for.
+
+    Raises:
+        WrongState: With every reason.
+    """
+    from styx.optimizer.fit import reuse_reasons
 
     offer = ledger.offer_of(row)
-    reasons: list[str] = []
-    if task.num_nodes > row.num_nodes:
-        reasons.append(f"it has {row.num_nodes} nodes, the task asks for {task.num_nodes}")
-    if offer is not None and row.place is not None:
-        features = offer.features or world.cloud(row.place.cloud).features
-        each = [misfits(planning.requirement(one), offer, features) for one in task.resources.alternatives()]
-        if each and all(each):
-            reasons.extend(sorted(each, key=len)[0])
+    if offer is None or row.place is None:
+        return
+    reasons = reuse_reasons(
+        [planning.requirement(each) for each in task.resources.alternatives()],
+        need_nodes=task.num_nodes,
+        have_nodes=row.num_nodes,
+        offer=offer,
+        place=row.place,
+        features=offer.features or world.cloud(row.place.cloud).features,
+    )
     if reasons:
         raise WrongState(
             f"cluster {row.name} does not fit: {'; '.join(reasons)}",
@@ -283,21 +289,30 @@ def bring_up(claim: Claim, op: str, seconds: dict[str, float]) -> list[Up]:
     return ups
 
 
-def start(world: World, row: ClusterRow, lease: dict[str, Any] | None = None) -> None:
-    """Start a stopped cluster and bring its agents up."""
+def start(world: World, row: ClusterRow, *, retry_for_s: float = 0.0) -> None:
+    """Start a stopped cluster and bring its agents up; with `retry_for_s`, wait for capacity that long."""
     op = teardown.operation("start")
+    deadline = world.timestamp() + retry_for_s
+    pause_s = RETRY_PAUSES_S[0]
     with claimed(world, row) as claim:
         row = claim.row()
-        if lease:
-            row = claim.update(lease=row.lease | lease)
         if row.state is ClusterState.UP:
             return
         if row.state not in (ClusterState.STOPPED, ClusterState.STARTING):
-            raise WrongState(
-                f"{row.name} is {row.state} and cannot be started", hint=f"`styx why {row.name}` says more"
-            )
+            raise WrongState(f"{row.name} is {row.state} and cannot be started", hint=f"see `styx why {row.name}`")
+        while True:
+            try:
+                teardown.start_nodes(claim, op)
+                break
+            except (CapacityError, QuotaError) as error:
+                if world.timestamp() + pause_s > deadline:
+                    raise
+                world.tell(row.key, op, "start", "note", f"again in {pause_s:g} s: {error.message}")
+            except KeyboardInterrupt:
+                raise Interrupted(f"the start of {row.name} was stopped; `styx start {row.name}` goes on") from None
+            world.sleep(pause_s)
+            pause_s = min(pause_s * 2, RETRY_PAUSES_S[1])
         try:
-            teardown.start_nodes(claim, op)
             nodeup.close_all(bring_up(claim, op, {}))
         except KeyboardInterrupt:
             raise Interrupted(f"the start of {row.name} was stopped; `styx start {row.name}` goes on") from None
