@@ -113,7 +113,7 @@ class Model(BaseModel):
         dumped = handler(self)
         if not isinstance(dumped, dict):
             return dumped
-        given = {_key_of(type(self), name) for name in self.model_fields_set}
+        given = self.model_fields_set | {_key_of(type(self), name) for name in self.model_fields_set}
         return {key: value for key, value in dumped.items() if key in given}
 
     @classmethod
@@ -149,4 +149,5 @@ class Compact(Model):
 
 
 def _key_of(model: type[BaseModel], name: str) -> str:
-    return model.model_fields[name].alias or name
+    field = model.model_fields.get(name)
+    return name if field is None else field.alias or name

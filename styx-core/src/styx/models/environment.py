@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, SecretStr, model_validator
+from pydantic import BeforeValidator, SecretStr, model_serializer, model_validator
 
 from styx.models.base import Model, Problem, Problems, collect
 from styx.models.scalars import Text
@@ -98,6 +98,11 @@ class ManagedSecret(Model):
             return {"name": check_env_name(rest), "scope": scope}
         return {"name": check_env_name(name)}
 
+    @model_serializer(mode="plain")
+    def _write(self) -> Any:
+        name = f"{self.scope}.{self.name}" if self.scope else self.name
+        return {name: {"mount_path": self.mount_path}} if self.mount_path else name
+
 
 def managed_secrets(value: Any) -> tuple[ManagedSecret, ...]:
     """A list of names, or of `{name: {mount_path}}`, or one map of those."""
@@ -117,8 +122,6 @@ def _managed_item(item: Any) -> ManagedSecret:
         return ManagedSecret.model_validate(item)
     if isinstance(item, Mapping) and len(item) == 1:
         return _managed_pair(next(iter(item.items())))
-    if isinstance(item, Mapping) and "name" in item:
-        return ManagedSecret.model_validate(dict(item))
     raise Problem("must be a name, or one name with its mount_path")
 
 
@@ -132,17 +135,28 @@ def _managed_pair(pair: tuple[Any, Any]) -> ManagedSecret:
     unknown = [key for key in options if key != "mount_path"]
     if unknown:
         raise Problems(Problem("is not a known key", at=(key,), suggestion="known keys: mount_path") for key in unknown)
-    return named.model_copy(update={"mount_path": options.get("mount_path")})
+    path = options.get("mount_path")
+    if path is not None and not isinstance(path, str):
+        raise Problem("must be the path of a file", at=("mount_path",))
+    return named.model_copy(update={"mount_path": path})
 
 
-def split_managed(secrets: Any) -> tuple[Any, list[Any]]:
-    """Take the references to managed secrets out of a `secrets` table or list."""
+def apart(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's data with references to managed secrets taken out of `secrets` and put under `managed_secrets`."""
+    fields = dict(data)
+    secrets, already = fields.get("secrets"), fields.get("managed_secrets") or []
     if isinstance(secrets, (list, tuple)):
-        return {}, list(secrets)
-    if not isinstance(secrets, Mapping):
-        return secrets, []
-    managed = [key if item is None else {key: item} for key, item in secrets.items() if _is_managed(key)]
-    return {key: item for key, item in secrets.items() if not _is_managed(key)}, managed
+        plain, managed = {}, list(secrets)
+    elif isinstance(secrets, Mapping):
+        managed = [key if item is None else {key: item} for key, item in secrets.items() if _is_managed(key)]
+        plain = {key: item for key, item in secrets.items() if not _is_managed(key)}
+    else:
+        return fields
+    if isinstance(already, Mapping):
+        already = [{key: item} for key, item in already.items()]
+    if managed and isinstance(already, (list, tuple)):
+        fields |= {"secrets": plain, "managed_secrets": [*already, *managed]}
+    return fields
 
 
 def _is_managed(key: Any) -> bool:

@@ -18,7 +18,7 @@ from styx.errors import Fault, InvalidInput, NotExecutable
 from styx.models.advice import advise
 from styx.models.base import Problem
 from styx.models.dag import HEADER_KEYS, JobGroup, Pipeline
-from styx.models.environment import ENV_NAME, substitute
+from styx.models.environment import ENV_NAME, apart, substitute
 from styx.models.faults import faults_of
 from styx.models.storage import VolumeSpec
 from styx.models.suggest import closest
@@ -181,7 +181,7 @@ def _read_task(
     installed_clouds: Collection[str] | None,
 ) -> _Reading:
     faults = list(document.faults)
-    data = dict(document.data)
+    data = apart(document.data)
     faults += _fill(document, data, env, secrets)
     _substitute(document, data)
     try:

@@ -25,8 +25,10 @@ def _text(value: Any) -> Any:
 
 
 def _scalar_text(value: Any) -> Any:
-    """Text from any scalar: environment variables and labels are text whatever YAML made of them."""
-    if isinstance(value, (str, bool, int, float)):
+    """Text from any scalar: labels and headers are text whatever YAML made of them."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (str, int, float)):
         return str(value)
     raise Problem("must be text or a number, not a list or a mapping")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
-from pydantic import BeforeValidator, Field, SecretStr, field_serializer, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_serializer, field_validator, model_validator
 
 from styx.models.base import Model, Problem, Problems, collect
 from styx.models.environment import (
@@ -15,7 +15,7 @@ from styx.models.environment import (
     Envs,
     ManagedSecrets,
     Secrets,
-    split_managed,
+    apart,
     substitute,
 )
 from styx.models.resources import Resources
@@ -58,7 +58,7 @@ class GitWorkdir(Model):
     """A branch, tag or commit; the default branch when unset."""
 
 
-def workdir(value: Any) -> Any:
+def check_workdir(value: Any) -> Any:
     """A local folder, or a git repository."""
     if isinstance(value, GitWorkdir):
         return value
@@ -71,6 +71,8 @@ def workdir(value: Any) -> Any:
 
 class Task(Model):
     """What to run, on what, with which files: one document of the task format."""
+
+    model_config = ConfigDict(populate_by_name=True)  # a dump by attribute name has `metadata_`
 
     renamed_keys: ClassVar[Mapping[str, str]] = {
         "env": "envs",
@@ -86,7 +88,7 @@ class Task(Model):
 
     name: Annotated[str, BeforeValidator(check_name)] | None = None
     """The task's name."""
-    workdir: Annotated[str | GitWorkdir, BeforeValidator(workdir)] | None = None
+    workdir: Annotated[str | GitWorkdir, BeforeValidator(check_workdir)] | None = None
     """A local folder copied to every node, in which setup and run start; or `{url, ref}` of a git repository."""
     num_nodes: Annotated[int, BeforeValidator(whole(at_least=1))] = 1
     """How many nodes."""
@@ -133,15 +135,8 @@ class Task(Model):
         """Move managed secrets, and variables that are always secret, to where they belong."""
         if not isinstance(data, Mapping):
             return data
-        fields = dict(data)
-        plain, managed = split_managed(fields.get("secrets"))
-        if managed:
-            already = fields.get("managed_secrets") or []
-            if isinstance(already, Mapping):
-                already = [{key: item} for key, item in already.items()]
-            fields["secrets"] = plain
-            fields["managed_secrets"] = [*already, *managed] if isinstance(already, (list, tuple)) else already
-        envs = fields.get("envs")
+        fields = apart(data)
+        plain, envs = fields.get("secrets"), fields.get("envs")
         hidden = ALWAYS_SECRET & envs.keys() if isinstance(envs, Mapping) else frozenset()
         if isinstance(envs, Mapping) and hidden and isinstance(plain, (Mapping, type(None))):
             fields["secrets"] = {**{key: envs[key] for key in hidden}, **(plain or {})}
@@ -249,6 +244,8 @@ class Task(Model):
 
     def with_secrets(self, values: Mapping[str, str]) -> Task:
         """The same task with secret values put back, as a dump leaves them out."""
+        if not values:
+            return self
         filled: dict[str, SecretStr | None] = {**self.secrets}
         filled |= {name: SecretStr(value) for name, value in values.items()}
         return self.model_copy(update={"secrets": filled})
