@@ -171,6 +171,23 @@ class Hub:
         self._dropped: set[str] = set()
         self._reported: set[str] = set()
 
+    def with_clouds(self, clouds: Mapping[str, Mapping[str, Any]]) -> Hub:
+        """The same plugins with other settings by cloud: one task's `config` may change them."""
+        return Hub(
+            self.home,
+            environ=self._environ,
+            store_id=self._store_id,
+            user=self._user,
+            clouds=clouds,
+            workspace=self._workspace,
+            user_home=self._user_home,
+            clock=self._clock,
+            remote=self._remote,
+            http=self._http,
+            report=self._report,
+            listener_deadline_s=self._listener_deadline_s,
+        )
+
     # what is there -------------------------------------------------------------------------------------------
     def installed_clouds(self) -> list[str]:
         """Names of all clouds that have a driver, from metadata and file names; imports none of them."""

@@ -64,6 +64,14 @@ class InProcess:
     def _saying(self, say: Say | None) -> World:
         return self.world if say is None else replace(self.world, say=say)
 
+    def _for(self, task: Task, say: Say | None = None) -> World:
+        """The world as one task's `config` has it."""
+        world = self._saying(say)
+        settings = world.config.with_task(task.config)
+        if settings.clouds == world.config.clouds:
+            return replace(world, config=settings)
+        return replace(world, config=settings, hub=world.hub.with_clouds(settings.clouds))
+
     def _policy(self, action: str, task: Task | None = None) -> Task | None:
         """The task as plugins amend it.
 
@@ -79,8 +87,8 @@ class InProcess:
     # launching ---------------------------------------------------------------------------------------------------
     def plan(self, task: Task, options: LaunchOptions) -> LaunchPlan:
         """See `Client.plan`."""
-        world = self.world
         task = self._policy("launch", task) or task
+        world = self._for(task)
         lease = launch.lease_of(world, task, options)
         row = world.store.cluster(options.cluster, world.workspace) if options.cluster else None
         if row is not None and row.place is not None and row.state in (ClusterState.UP, ClusterState.STOPPED):
@@ -105,7 +113,7 @@ class InProcess:
     def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:
         """See `Client.launch`."""
         task = self._policy("launch", task) or task
-        world = self._saying(say)
+        world = self._for(task, say)
         done = launch.launch(world, task, options, self.base, self._quiesce)
         row = done.row
         return LaunchResult(cluster=row.name, key=row.key, job_id=done.job_id, place=row.place, seconds=done.seconds)
@@ -113,7 +121,7 @@ class InProcess:
     def exec(self, task: Task, cluster: str, say: Say | None = None) -> LaunchResult:
         """See `Client.exec`."""
         task = self._policy("exec", task) or task
-        world = self._saying(say)
+        world = self._for(task, say)
         row = launch.find(world, cluster)
         seconds: dict[str, float] = {}
         job_id = submit.exec_job(world, row, teardown.operation("exec"), task, self.base, seconds)

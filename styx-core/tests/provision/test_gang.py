@@ -1,0 +1,128 @@
+"""The gang state machine: pure, so it is driven by hypothesis without a cloud."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from styx.driver import Local, Node, NodeState, Place, Problem, Waiting
+from styx.errors import AmbiguousError, CapacityError, DeadlineExceeded, QuotaError, TransientError
+from styx.provision.gang import Create, Fail, Gang, List, Listed, Made, Raised, Ready, decide
+
+PLACE = Place(cloud="c", account="a", region="r")
+REACH = Local(home="/h", state="/s")
+START = 1000.0
+
+
+def gang(count: int = 2) -> Gang:
+    return Gang(count, deadline=START + 100, limit=START + 1000, poll_s=1.0)
+
+
+def node(rank: int = 0, state: NodeState = NodeState.RUNNING, **fields: object) -> Node:
+    values = {"id": f"n{rank}", "cluster": "k", "rank": rank, "place": PLACE, "state": state, "reach": REACH}
+    return Node.model_validate(values | fields)
+
+
+def test_first_action_is_create() -> None:
+    assert decide(gang(), None, START)[1] == Create()
+
+
+def test_all_running_is_ready_in_rank_order() -> None:
+    _, action = decide(gang(), Made((node(1), node(0))), START)
+    assert isinstance(action, Ready)
+    assert [each.rank for each in action.nodes] == [0, 1]
+
+
+def test_running_without_a_way_to_it_is_not_ready() -> None:
+    _, action = decide(gang(1), Made((node(0, reach=None),)), START)
+    assert action == Create(1.0)
+
+
+def test_pending_is_asked_again_and_patience_extends_the_deadline() -> None:
+    waiting = Waiting(kind="queued", reason="line", patience_s=500)
+    state, action = decide(gang(1), Made((node(0, NodeState.PENDING, waiting=waiting),)), START + 99)
+    assert action == Create(1.0)
+    assert state.deadline == START + 99 + 500
+
+
+def test_patience_never_passes_the_limit() -> None:
+    waiting = Waiting(kind="queued", patience_s=1e9)
+    state, _ = decide(gang(1), Made((node(0, NodeState.PENDING, waiting=waiting),)), START)
+    assert state.deadline == START + 1000
+
+
+def test_failed_after_acceptance_carries_the_clouds_reason() -> None:
+    problem = Problem(error="QuotaError", message="no more", code="Q1")
+    _, action = decide(gang(), Made((node(0), node(1, NodeState.FAILED, problem=problem))), START)
+    assert isinstance(action, Fail)
+    assert isinstance(action.error, QuotaError)
+    assert action.error.vendor.code == "Q1"
+
+
+def test_lost_reply_lists_until_settled_before_making_again() -> None:
+    state, action = decide(gang(), Raised(AmbiguousError("lost", settle_s=10)), START)
+    assert action == List()
+    state, action = decide(state, Listed(()), START + 5)
+    assert action == List(1.0)
+    state, action = decide(state, Listed((node(0),)), START + 9)
+    assert action == List(1.0)
+    state, action = decide(state, Listed((node(0),)), START + 11)
+    assert isinstance(action, Create)
+    assert state.settle_until is None
+
+
+def test_lost_reply_is_adopted_as_soon_as_all_are_listed() -> None:
+    state, _ = decide(gang(), Raised(AmbiguousError("lost", settle_s=10)), START)
+    _, action = decide(state, Listed((node(0), node(1))), START + 1)
+    assert isinstance(action, Ready)
+
+
+def test_transient_waits_as_asked_then_gives_up_at_the_deadline() -> None:
+    error = TransientError("busy", retry_after_s=30)
+    assert decide(gang(), Raised(error), START)[1] == Create(30)
+    _, action = decide(gang(), Raised(error), START + 90)
+    assert isinstance(action, Fail)
+    assert isinstance(action.error, DeadlineExceeded)
+    assert "busy" in str(action.error)
+
+
+def test_a_refusal_ends_the_attempt() -> None:
+    error = CapacityError("none left")
+    assert decide(gang(), Raised(error), START)[1] == Fail(error)
+
+
+STATES = st.sampled_from([NodeState.PENDING, NodeState.RUNNING, NodeState.FAILED, NodeState.TERMINATED])
+NODES = st.lists(st.tuples(st.integers(0, 2), STATES, st.booleans()), max_size=3, unique_by=lambda each: each[0]).map(
+    lambda rows: tuple(node(rank, state, reach=REACH if way else None) for rank, state, way in rows)
+)
+SEEN = st.one_of(
+    NODES.map(Made),
+    NODES.map(Listed),
+    st.floats(0.1, 50).map(lambda s: Raised(AmbiguousError("lost", settle_s=s))),
+    st.floats(0.0, 50).map(lambda s: Raised(TransientError("busy", retry_after_s=s))),
+)
+
+
+@given(st.lists(st.tuples(SEEN, st.floats(0.0, 30.0)), min_size=1, max_size=200))
+def test_whatever_the_cloud_says(story: list[tuple[object, float]]) -> None:
+    """Never ready without the whole gang; never made again while a lost reply may still settle; always ends in time."""
+    state, now = gang(3), START
+    for seen, lag in story:
+        now += lag
+        before = state.settle_until
+        state, action = decide(state, seen, now)  # type: ignore[arg-type]
+        if isinstance(action, Ready):
+            assert [each.rank for each in action.nodes] == [0, 1, 2]
+            assert all(each.state is NodeState.RUNNING and each.reach for each in action.nodes)
+            return
+        if isinstance(action, Fail):
+            return
+        assert now + action.after_s <= START + 1000
+        if isinstance(action, Create) and isinstance(seen, Listed) and before is not None:
+            assert now >= before or len(seen.nodes) >= 3
+        if isinstance(action, Create) and isinstance(seen, Raised):
+            assert isinstance(seen.error, TransientError)
+            assert before is None
+        now += action.after_s
+    _, last = decide(state, Made((node(0, NodeState.PENDING),)), START + 1001)
+    assert isinstance(last, Fail)
