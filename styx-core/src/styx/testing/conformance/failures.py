@@ -85,7 +85,7 @@ class FailureChecks:
         driver, before = harness.driver(), steps.truth(harness)
         request = harness.request(driver)
         harness.fail_next(Fault(FaultKind.LATE))
-        first = list(driver.create(request))
+        first = steps.accepted(harness, driver, request)
         harness.advance(driver.limits.listing_lag_s)
         for _ in range(steps.STEPS):
             seen = list(driver.nodes(request.place, request.cluster, known=first))

@@ -84,6 +84,9 @@ class Harness(ABC):
     page_size: int | None = None
     """Machines in one page of the (fake) vendor's listing; make it small. None: listings are not paged."""
 
+    quota_counts_down: bool = True
+    """Whether the (fake) vendor's quota takes the machines that exist into account."""
+
     light_imports: frozenset[str] = frozenset()
     """Top-level modules, beside the standard library, that importing the driver may load."""
 

@@ -169,7 +169,7 @@ class LifecycleChecks:
         """Within `limits.listing_lag_s` a new machine may be missing, but is neither made again nor called dead."""
         driver, before = harness.driver(), steps.truth(harness)
         request = harness.request(driver, steps.several(driver))
-        first = steps.launch(harness, driver, request)
+        first = steps.accepted(harness, driver, request)
         again = list(driver.create(request))
         assert steps.ids(again) == steps.ids(first), "create, repeated while listings lag, returns other machines"
         for node in driver.nodes(request.place, request.cluster, known=first):
@@ -185,8 +185,11 @@ class LifecycleChecks:
         driver = harness.driver()
         request = harness.request(driver)
         nodes = steps.up(harness, driver, request)
-        steps.down(harness, driver, nodes)
         driver.terminate(nodes)
+        driver.terminate(nodes)  # being removed
+        steps.down(harness, driver, nodes)
+        harness.advance(steps.STEP_S)
+        driver.terminate(nodes)  # gone
         driver.terminate([])
         nowhere = cluster_key("nowhere", driver.context.store)
         assert not driver.nodes(request.place, nowhere), "a cluster that never was has nodes"
@@ -211,7 +214,7 @@ class LifecycleChecks:
         request = harness.request(driver)
         with awake(driver):
             driver.check()
-            list(driver.create(request))
+            steps.accepted(harness, driver, request)
         nodes = steps.up(harness, driver, request)
         with awake(driver):
             driver.nodes(request.place, request.cluster)
@@ -227,13 +230,18 @@ def awake(driver: AnyDriver) -> Iterator[None]:
 
     `subprocess` is let through: it sleeps for milliseconds to wait for a command that it was told to wait for.
     """
-    package, real, caught = type(driver).__module__, time.sleep, []
+    module = type(driver).__module__
+    package = sys.modules[module].__package__ or module
+    real, caught = time.sleep, list[str]()
+
+    def within(name: str) -> bool:
+        return name in {module, package} or name.startswith(f"{package}.")
 
     def sleep(seconds: float) -> None:
         frame: FrameType | None = sys._getframe(1)
         caller = frame.f_globals.get("__name__", "") if frame else ""
         while frame is not None and caller != "subprocess":
-            if frame.f_globals.get("__name__") == package and frame.f_code.co_name != "sleep":
+            if within(frame.f_globals.get("__name__", "")):
                 caught.append(f"{frame.f_code.co_filename}:{frame.f_lineno} sleeps {seconds} s (in {caller})")
                 return
             frame = frame.f_back
@@ -241,8 +249,9 @@ def awake(driver: AnyDriver) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "sleep", sleep)
-        for name, value in list(vars(sys.modules[package]).items()):
-            if value is real:
-                patch.setattr(sys.modules[package], name, sleep)
+        for holder in [value for name, value in list(sys.modules.items()) if within(name)]:
+            for name, value in list(vars(holder).items()):
+                if value is real:
+                    patch.setattr(holder, name, sleep)
         yield
     assert not caught, f"a driver never sleeps: {caught[0]}"

@@ -27,6 +27,20 @@ def launch(harness: Harness, driver: AnyDriver, request: NodeRequest) -> list[No
     raise AssertionError(f"create still reports pending nodes after {STEPS} repeats over {STEPS * STEP_S:.0f} s")
 
 
+def accepted(harness: Harness, driver: AnyDriver, request: NodeRequest) -> list[Node]:
+    """Repeat `create` only until the vendor has accepted the nodes, whatever their state."""
+    for _ in range(STEPS):
+        try:
+            nodes = list(driver.create(request))
+        except TransientError as error:
+            harness.advance(error.retry_after_s)
+            continue
+        if len(nodes) == request.count:
+            return nodes
+        harness.advance(driver.limits.min_poll_s)
+    raise AssertionError(f"create does not name {request.count} nodes after {STEPS} repeats")
+
+
 def up(harness: Harness, driver: AnyDriver, request: NodeRequest) -> list[Node]:
     """Running nodes that every listing shows."""
     nodes = launch(harness, driver, request)
