@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -86,7 +87,7 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
             slots = [self._machines.slot(request.cluster, rank) for rank in range(request.count)]
         except ValueError as error:
             raise UnsupportedError(str(error)) from error
-        with self._machines.locked():
+        with self._at_work():
             missing = [slot for slot in slots if self._reusable(slot, request) is None]
             self._admit(row, len(missing))
             try:
@@ -186,31 +187,32 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
     def nodes(self, place: Place, cluster: str | None, known: Sequence[Node] = ()) -> Sequence[Node]:  # noqa: ARG002
         """Read the records, after doing what is due: ends that nodes asked for themselves, and spot preemptions."""
         self._own(place)
-        self._settle()
-        found: list[Node] = []
-        for slot in self._machines.slots(cluster):
-            try:
-                machine = slot.read()
-            except ValueError as error:
-                if self._key_is_ours(slot.cluster):
-                    found.append(self._damaged(slot, place, str(error)))
-                continue
-            if machine is not None and machine.store == self.context.store and machine.account == place.account:
-                found.append(self._node(slot, machine))
-        return found
+        with _disk_errors():
+            self._settle()
+            listed = [self._listed(slot, place) for slot in self._machines.slots(cluster)]
+        return [node for node in listed if node is not None]
+
+    def _listed(self, slot: Slot, place: Place) -> Node | None:
+        try:
+            machine = slot.read()
+        except ValueError as error:
+            return self._damaged(slot, place, str(error)) if self._key_is_ours(slot.cluster) else None
+        if machine is None or machine.store != self.context.store or machine.account != place.account:
+            return None
+        return self._node(slot, machine)
 
     def terminate(self, nodes: Sequence[Node]) -> None:
         """Kill every process of these nodes and remove their folders."""
-        with self._machines.locked():
+        with self._at_work():
             for slot in self._slots_of(nodes):
                 self._clear(slot)
-        for cluster in {node.cluster for node in nodes}:
-            self.release(self._place, cluster)
+            for cluster in {node.cluster for node in nodes}:
+                self._machines.forget(cluster)
 
     def release(self, place: Place, cluster: str) -> None:
         """Remove what is left of the cluster's nodes that ended, and its folder."""
         self._own(place)
-        with self._machines.locked():
+        with self._at_work():
             for slot, machine in self._ours():
                 if slot.cluster == cluster and machine.state not in _ALIVE:
                     self._clear(slot)
@@ -220,7 +222,7 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
 
     def stop(self, nodes: Sequence[Node]) -> None:
         """Kill every process of these nodes; their folders stay."""
-        with self._machines.locked():
+        with self._at_work():
             for slot in self._slots_of(nodes):
                 machine = self._record(slot)
                 if machine is not None and machine.state is NodeState.RUNNING:
@@ -229,7 +231,7 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
     def start(self, nodes: Sequence[Node]) -> Sequence[Node]:
         """Mark them running; the agent is started by whoever reaches them."""
         started: list[Node] = []
-        with self._machines.locked():
+        with self._at_work():
             for slot in self._slots_of(nodes):
                 machine = self._record(slot)
                 if machine is None or machine.state not in _ALIVE:
@@ -259,13 +261,19 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
 
     def preempt(self, nodes: Sequence[Node]) -> None:
         """Take these nodes away as a spot market would: processes killed, files gone, the reason kept."""
-        with self._machines.locked():
+        with self._at_work():
             for slot in self._slots_of(nodes):
                 machine = self._record(slot)
                 if machine is not None and machine.state in _ALIVE:
                     self._end(slot, machine, Ended(cause="preempted", message="preempted on request"))
 
     # what is on disk ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Alone with the folders; what the disk refuses is said in the driver's words."""
+        with _disk_errors(), self._machines.locked():
+            yield
 
     def _key_is_ours(self, key: str) -> bool:
         """Whether a cluster key was made by this installation: its id is in the key, before the generation."""
@@ -314,7 +322,7 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
         """Do what is due; most of the time nothing is, and no lock is taken."""
         if not self._due():
             return
-        with self._machines.locked():
+        with self._at_work():
             for slot, machine, ended in self._due():
                 if ended is None:
                     self._stop(slot, machine)
@@ -353,7 +361,7 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
         """Take away processes and files; the record stays, with the reason, until the cluster is released."""
         slot.write(machine.model_copy(update={"state": NodeState.TERMINATED, "ended": ended}))
         self._kill(slot)
-        self._remove(slot.empty)
+        slot.empty()
 
     def _clear(self, slot: Slot) -> None:
         """Take away everything. Said in the record first: if this is cut short, `nodes` goes on with it."""
@@ -362,7 +370,7 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
             gone = {"state": NodeState.TERMINATED, "ended": Ended(cause="requested")}
             slot.write(machine.model_copy(update=gone))
         self._kill(slot)
-        self._remove(slot.remove)
+        slot.remove()
 
     def _kill(self, slot: Slot) -> None:
         signs = processes.Signs(slot.mark, str(self._home), slot.folder.resolve(), slot.state.resolve())
@@ -372,16 +380,8 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
                 f"processes of {slot.mark} do not end: {', '.join(str(pid) for pid in survivors)}", retry_after_s=2.0
             )
 
-    def _remove(self, remove: Callable[[], None]) -> None:
-        try:
-            remove()
-        except OSError as error:
-            raise DriverError(
-                f"cannot remove {error.filename}: {error.strerror}", hint="remove it by hand, then try again"
-            ) from error
-
     def _change_ports(self, nodes: Sequence[Node], change: Callable[[set[int]], set[int]]) -> None:
-        with self._machines.locked():
+        with self._at_work():
             for slot in self._slots_of(nodes):
                 machine = self._record(slot)
                 if machine is not None:
@@ -424,3 +424,11 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
             usd_per_hour=0.0,
             data={"folder": str(slot.folder)},
         )
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DriverError(f"the disk refused {error.filename or 'a file'}: {error.strerror or error}") from error

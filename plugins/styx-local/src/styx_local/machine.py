@@ -85,7 +85,7 @@ class Slot:
         """
         try:
             return Machine.model_validate_json((self.folder / _RECORD).read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if not self.folder.is_dir():
                 return None
             raise ValueError(f"{self.folder / _RECORD} is missing") from None
@@ -103,10 +103,14 @@ class Slot:
         """Create the node: its folder appears complete or not at all."""
         self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = Slot(self.cluster, self.rank, Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=".new-")))
-        fresh.home.mkdir(mode=0o700)
-        fresh.state.mkdir(mode=0o700)
-        fresh.write(machine)
-        os.rename(fresh.folder, self.folder)
+        try:
+            fresh.home.mkdir(mode=0o700)
+            fresh.state.mkdir(mode=0o700)
+            fresh.write(machine)
+            os.rename(fresh.folder, self.folder)
+        except OSError:
+            shutil.rmtree(fresh.folder, ignore_errors=True)
+            raise
 
     def empty(self) -> None:
         """Remove all but the record: home, agent, socket."""
@@ -161,7 +165,7 @@ class Machines:
     def _names(folder: Path) -> list[str]:
         try:
             return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return []
 
     def forget(self, cluster: str) -> None:
