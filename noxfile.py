@@ -17,6 +17,7 @@ import nox
 ROOT = Path(__file__).parent
 ENV = ROOT / ".nox" / "env"
 COVERAGE_FLOOR = 85
+NODE_CODE = ("styx-agent/src", "styx-core/src/styx/backends/ray/onnode")
 
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "contracts", "docs", "wheels", "tests"]
@@ -48,7 +49,8 @@ def lint(session: nox.Session) -> None:
     """Style of all files, and that the agent's code needs no more than Python 3.8."""
     env = ready(session)
     quietly(session, env, "ruff", "check", "--quiet", ".")
-    quietly(session, env, "vermin", "--quiet", "--no-tips", "--violations", "--target=3.8-", "styx-agent/src")
+    quietly(session, env, "ruff", "format", "--check", "--quiet", ".")
+    quietly(session, env, "vermin", "--quiet", "--no-tips", "--violations", "--target=3.8-", *NODE_CODE)
 
 
 @nox.session

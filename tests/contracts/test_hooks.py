@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 import styx.hookspecs
 import styx_cli.hookspecs
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel
+
 from styx.config import Settings
 from styx.models.configkeys import FORMAT_KEYS
-
 from tools.reference import models
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, Union
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import PydanticUndefined
+
 from styx.models.base import Compact
 
 PLAIN: Final[dict[Any, str]] = {
@@ -112,14 +113,14 @@ def summary(model: type[BaseModel]) -> str:
     return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(model.__doc__ or "").split("\n\n"))
 
 
-def sections(roots: Sequence[type[BaseModel]], *, output: bool = False) -> str:
-    """One section with a table per model; of `output` the reader wants to know which fields may be null."""
+def sections(roots: Sequence[type[BaseModel]]) -> str:
+    """One section with a table per model."""
     models = reachable(roots)
     linked: dict[type, str] = {model: model.__name__.lower() for model in models}
-    return "\n".join(section(model, linked, output=output) for model in models)
+    return "\n".join(section(model, linked) for model in models)
 
 
-def section(model: type[BaseModel], linked: Mapping[type, str], *, output: bool) -> str:
+def section(model: type[BaseModel], linked: Mapping[type, str]) -> str:
     """One model: what it is, and its fields."""
     texts = field_texts(model)
     lines = [f"## {model.__name__}\n", f"{summary(model)}\n"]
@@ -129,15 +130,8 @@ def section(model: type[BaseModel], linked: Mapping[type, str], *, output: bool)
         if text.startswith(INTERNAL):
             continue
         what = kind(field.annotation, linked)
-        null = " or null" if type(None) in typing.get_args(field.annotation) else ""
-        columns = (
-            (f"`{field.alias or name}`", what + null, text)
-            if output
-            else (f"`{field.alias or name}`", what, default(field), text)
-        )
+        columns = (f"`{field.alias or name}`", what, default(field), text)
         rows.append(f"| {' | '.join(column.replace('|', chr(92) + '|') for column in columns)} |")
     if rows:
-        header = ["| field | type | meaning |", "|---|---|---|"]
-        lines += header if output else ["| field | type | default | meaning |", "|---|---|---|---|"]
-        lines += rows
+        lines += ["| field | type | default | meaning |", "|---|---|---|---|", *rows]
     return "\n".join(lines).rstrip() + "\n"

@@ -8,7 +8,6 @@ from styx.models.dag import JobGroup, Pipeline
 from styx.models.executed import TABLE, Executed, Refused
 from styx.models.storage import VolumeSpec
 from styx.models.task import Task
-
 from tools.reference import models
 
 INTRODUCTION: Final = """# Task YAML
