@@ -16,6 +16,7 @@ from time import sleep
 
 import pytest
 from pydantic import ConfigDict
+
 from styx.driver import Driver, FeatureSet, Identity, Leftover, Limits, NodeState, SelfEnd, Ssh
 from styx.errors import (
     AmbiguousError,

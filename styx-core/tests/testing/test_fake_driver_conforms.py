@@ -1,6 +1,7 @@
 """The reference driver passes the suite, at a vendor with idempotent creates and at one without."""
 
 import pytest
+
 from styx.testing.conformance import DriverConformance
 from styx.testing.fakecloud import FakeDriver
 from styx.testing.fakecloud.harness import FakeHarness
