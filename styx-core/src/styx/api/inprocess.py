@@ -101,7 +101,7 @@ class InProcess:
         plan = planning.plan_task(world, task)
         offers = [convert.planned(each, free=world.cloud(each.place.cloud).free) for each in plan.choices]
         return LaunchPlan(
-            cluster=options.cluster or launch.fresh_name(world),
+            cluster=options.cluster or launch.fresh_name(world, task),
             reuse=False,
             num_nodes=task.num_nodes,
             offers=tuple(offers),

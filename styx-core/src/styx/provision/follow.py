@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from styx_agent.protocol import MAX_WAIT_S, TERMINAL_STATES
-
 from styx.errors import DeadlineExceeded, LocalIOError, NotFound, StyxError, Unreachable, WrongState
 from styx.provision import logs, nodeup, reconcile
 from styx.provision.claim import claimed
@@ -17,6 +15,7 @@ from styx.provision.jobs import job_row
 from styx.provision.nodeup import Up
 from styx.provision.world import World
 from styx.state.rows import ClusterRow, ClusterState, JobRow
+from styx_agent.protocol import MAX_WAIT_S, TERMINAL_STATES
 
 REACHABLE: Final = frozenset({ClusterState.INIT, ClusterState.UP})
 """States in which agents may answer."""

@@ -13,9 +13,8 @@ from styx.errors import Fault, InvalidInput
 from styx.state.rows import ClusterRow, JobRow
 
 if TYPE_CHECKING:
-    from styx_agent.protocol import DriverSpec, Job, JobSpec
-
     from styx.models import Task
+    from styx_agent.protocol import DriverSpec, Job, JobSpec
 
 WORKDIR = "sky_workdir"
 """Where workdirs land and jobs start, under the node's home; existing recipes count on the name."""

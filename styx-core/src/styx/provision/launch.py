@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +43,12 @@ class Launched:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def fresh_name(world: World) -> str:
-    """A name that no live cluster has."""
+def fresh_name(world: World, task: Task) -> str:
+    """A name that no live cluster has: the task's own, with a number when it is taken."""
     taken = {row.name for row in world.store.clusters(workspace=world.workspace)}
-    while True:
-        name = f"styx-{secrets.token_hex(2)}-{world.user}"[:30].rstrip("-")
-        if name not in taken:
-            return name
+    base = task.name or f"styx-{re.sub('[^A-Za-z0-9]+', '-', world.user).strip('-') or 'user'}"
+    names = chain([base], (f"{base}-{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def find(world: World, name: str) -> ClusterRow:
@@ -80,7 +80,7 @@ def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce
         NoPlaceLeft: Every place refused; nothing is left.
         StyxError: Anything else; the cluster, if one exists, is named by the hint.
     """
-    name = options.cluster or fresh_name(world)
+    name = options.cluster or fresh_name(world, task)
     row = _settled(world, name, quiesce)
     if row is None:
         plan = planning.plan_task(world, task)

@@ -15,11 +15,10 @@ from styx.provision.world import World
 from styx.state.rows import ClusterRow, ClusterState, JobRow
 
 if TYPE_CHECKING:
-    from styx_agent.protocol import DriverSpec
-
     from styx.models import Task
     from styx.provision.claim import Claim
     from styx.provision.nodeup import Up
+    from styx_agent.protocol import DriverSpec
 
 
 def submit(
