@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = (sys.executable, "-c", "import typer, pydantic")
-STYX = (sys.executable, "-m", "styx_cli")
+STYX = (str(Path(sys.executable).with_name("styx")),)
 SETTLE_S = 0.05
 
 

@@ -24,7 +24,7 @@ class Styx:
     """The `styx` command with a private `STYX_HOME`, and a look at what it left running."""
 
     home: Path
-    program: tuple[str, ...] = (sys.executable, "-m", "styx_cli")
+    program: tuple[str, ...] = (str(Path(sys.executable).with_name("styx")),)
     cwd: Path = ROOT
     env: dict[str, str] = field(default_factory=dict)
 
