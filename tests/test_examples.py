@@ -21,7 +21,8 @@ def test_every_example_has_a_test() -> None:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_is_valid(styx: Styx, path: Path) -> None:
-    assert styx.json("validate", str(path)) == [{"file": str(path), "ok": True, "errors": []}]
+    values = ["--env-file", str(path.with_suffix(".env"))] if path.with_suffix(".env").exists() else []
+    assert styx.json("validate", str(path), *values) == [{"file": str(path), "ok": True, "errors": []}]
 
 
 def test_hello(styx: Styx) -> None:
