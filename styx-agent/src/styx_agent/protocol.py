@@ -155,7 +155,9 @@ class RankSpec(TypedDict, total=False):
 
     `phase` is `setup` or `run`; `script` is a bash script. The agent adds the rank variables from its NodeConfig.
     `rank.wait {job_id, phase, wait_s}` -> {running: bool, exit_code: int|None, reason: str|None};
-    `rank.cancel {job_id}` kills every phase of it, verifies, and returns {survivors: [pid]}.
+    `rank.cancel {job_id}` kills every phase of it, verifies, and returns {survivors: [pid]}; later starts are refused.
+    With `abandon_s` the agent kills the phase when nobody has asked after it by `rank.wait` for so long: a node must
+    not go on working for a driver that is gone.
     """
 
     job_id: int
@@ -167,14 +169,16 @@ class RankSpec(TypedDict, total=False):
     num_nodes: int
     gpus_per_node: float
     task_id: str
+    user: str
+    abandon_s: Optional[float]
 
 
 class LogChunk(TypedDict, total=False):
     """Result of `log.read {job_id, stream, offset, max_bytes, wait_s}`; every node serves its own rank's streams.
 
     stream: `setup`, `run`, or `driver` (rank 0). `data` is base64. `eof` is true once the writer has ended and
-    `offset + len(data)` reached the end: nothing more will ever come. With `wait_s` the call is held until there is data,
-    or eof, or the time has passed. A negative `offset` -N means the start of the last N lines.
+    `offset + len(data)` reached the end: nothing more will ever come. With `wait_s` the call is held until there is
+    data, or eof, or the time has passed. A negative `offset` -N means the start of the last N lines.
     """
 
     offset: int
@@ -193,14 +197,16 @@ METHODS = {
     "job.list": "{limit?} -> {jobs: [Job]} newest first",
     "job.get": "{job_id} -> Job",
     "job.wait": "{job_id, not_state, wait_s} -> Job as soon as its state differs from not_state",
-    "job.cancel": "{job_ids: [int] | null} -> {cancelled: [int], survivors: [pid]}; null means all that are not ended",
+    "job.cancel": "{job_ids: [int] | null, grace_s?} -> {cancelled: [int], survivors: [pid]}; null means all that are "
+    "not ended",
     "rank.start": "RankSpec -> {}",
     "rank.wait": "{job_id, phase, wait_s} -> {running, exit_code, reason}",
-    "rank.cancel": "{job_id} -> {survivors}",
+    "rank.cancel": "{job_id, grace_s?} -> {survivors}",
     "log.read": "{job_id, stream, offset, max_bytes, wait_s} -> LogChunk",
     "lease.set": "Lease -> Lease",
     "lease.get": "-> Lease",
     "lease.renew": "-> {} (any client contact that proves that the owner is alive)",
-    "shutdown": "-> {}: kill every job, then end the agent; for stop and down",
+    "shutdown": "-> {survivors: [pid]}: kill every job and all processes of the node, then end the agent; for stop and "
+    "down. Only `start` brings it back",
 }
 """Every method with its params and result; the agent's tests check that it answers each of them."""

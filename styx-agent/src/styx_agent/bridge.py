@@ -1,0 +1,65 @@
+"""`connect`: the socket of the agent on this process's standard input and output."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+
+from styx_agent.faults import AgentFailure
+
+_CHUNK_BYTES = 1 << 16
+_LAST_ANSWERS_S = 2.0
+
+
+def open_socket(path: str) -> socket.socket | None:
+    """A connection to the agent, or None when nobody listens."""
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        stream.settimeout(10.0)
+        stream.connect(path)
+        stream.settimeout(None)
+    except (ConnectionError, FileNotFoundError, BlockingIOError, socket.timeout):
+        stream.close()
+        return None
+    except OSError as error:
+        stream.close()
+        raise AgentFailure("cannot reach the agent's socket %s: %s" % (path, error.strerror or error)) from error
+    return stream
+
+
+def bridge(stream: socket.socket) -> int:
+    """Carry bytes both ways until either side closes; answers on their way get a moment."""
+    output_ended = threading.Event()
+
+    def to_agent() -> None:
+        try:
+            while True:
+                data = os.read(sys.stdin.fileno(), _CHUNK_BYTES)
+                if not data:
+                    break
+                stream.sendall(data)
+            stream.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        output_ended.wait(_LAST_ANSWERS_S)
+        output_ended.set()
+
+    def to_client() -> None:
+        try:
+            while True:
+                data = stream.recv(_CHUNK_BYTES)
+                if not data:
+                    break
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(sys.stdout.fileno(), view) :]
+        except OSError:
+            pass
+        output_ended.set()
+
+    for pump in (to_agent, to_client):
+        threading.Thread(target=pump, name=pump.__name__, daemon=True).start()
+    output_ended.wait()
+    return 0

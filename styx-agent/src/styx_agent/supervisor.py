@@ -1,0 +1,116 @@
+"""The process above the agent: it starts the agent anew whenever it dies, and adopts orphans meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Callable
+
+from styx_agent import files, identity, locks, processes
+from styx_agent.faults import AgentFailure
+from styx_agent.journal import note, note_error
+from styx_agent.paths import State
+
+_FIRST_DELAY_S = 0.05
+_LONGEST_DELAY_S = 15.0
+_SETTLED_S = 30.0
+_LARGEST_OUTPUT_BYTES = 1 << 20
+
+
+def own_command() -> list[str]:
+    """How this program is started: from its zipapp, or from a source folder."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    command = [sys.executable or "python3", "-I", "-S"]
+    if os.path.isfile(root):
+        return [*command, root]
+    starter = "import sys; sys.path.insert(0, sys.argv.pop(1)); from styx_agent.main import main; sys.exit(main())"
+    return [*command, "-c", starter, root]
+
+
+def launch(state: State, known: identity.Identity, lock: int) -> None:
+    """Start the supervisor, cut loose from this process; `lock` is the taken supervisor lock, closed here.
+
+    Raises:
+        AgentFailure: It cannot be started.
+    """
+    try:
+        if os.path.exists(state.output) and os.path.getsize(state.output) > _LARGEST_OUTPUT_BYTES:
+            os.replace(state.output, state.output + ".1")
+        output = os.open(state.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            subprocess.Popen(
+                [*own_command(), "supervise", "--state", state.root, "--lock-fd", str(lock)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=state.root,
+                env=known.process_env(),
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+        finally:
+            os.close(output)
+    except OSError as error:
+        raise AgentFailure("cannot start the agent's supervisor: %s" % error) from error
+    finally:
+        os.close(lock)
+
+
+def supervise(state: State, lock: int, serve: Callable[[State, int], int]) -> int:
+    """Run `serve` in a child process, again and again, until the instance is stopped or its folder is gone."""
+    os.set_inheritable(lock, False)
+    os.umask(0o077)
+    processes.set_name("styx-supervisor")
+    processes.become_subreaper()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, lambda *_: processes.reap())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    record_self(state.supervisor)
+    delay = _FIRST_DELAY_S
+    while True:
+        # Held by a living agent, also by one that an earlier supervisor started: then this waits for its end.
+        agent_lock = locks.take(state.agent_lock, block=True)
+        known = identity.load(state)
+        if agent_lock is None or known is None or known.stopped is not None:
+            return 0
+        began = time.monotonic()
+        _start_agent(state, lock, agent_lock, serve)
+        locks.wait_free(state.agent_lock)
+        lived = time.monotonic() - began
+        delay = _FIRST_DELAY_S if lived > _SETTLED_S else min(delay * 2, _LONGEST_DELAY_S)
+        known = identity.load(state)
+        if known is not None and known.stopped is None:
+            note("the agent ended after %.1f s; starting it again in %.1f s" % (lived, delay))
+            time.sleep(delay)
+
+
+def _start_agent(state: State, lock: int, agent_lock: int, serve: Callable[[State, int], int]) -> None:
+    """Fork: everything is imported by now, so an agent comes back in milliseconds even if its file was removed."""
+    if os.fork():
+        os.close(agent_lock)
+        return
+    code = 1
+    try:
+        os.close(lock)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        processes.set_name("styx-agent")
+        record_self(state.agent)
+        code = serve(state, agent_lock)
+    except BaseException:  # noqa: BLE001 - the child must end here, whatever happened
+        note_error("the agent failed")
+    finally:
+        os._exit(code)
+
+
+def record_self(path: str) -> None:
+    """Leave this process's pid and start time, for `stop`."""
+    me = processes.lookup(os.getpid())
+    try:
+        files.write_json(path, {"pid": os.getpid(), "start": me.start if me else ""})
+    except OSError as error:
+        note("cannot write %s: %s" % (path, error))
