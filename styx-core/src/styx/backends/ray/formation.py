@@ -1,0 +1,79 @@
+"""Decides, from what each node reports, where Ray must be started. No I/O."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from styx.backends.base import ReadyNode
+from styx.backends.ray.onnode.layout import spec_digest
+
+LAYOUT_VERSION = 1
+"""Raised when a running Ray of an older Styx can no longer be used."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a node says of its Ray.
+
+    Attributes:
+        state: `absent`, `starting`, `up` or `failed`.
+        digest: Of the spec it was started with.
+        address: Where its Ray listens for the others; meant for rank 0.
+        cluster: Which life of the Ray cluster it belongs to.
+        error: Why it failed, or what it is struggling with.
+    """
+
+    state: str
+    digest: str | None = None
+    address: str | None = None
+    cluster: str | None = None
+    error: str | None = None
+
+    @classmethod
+    def parse(cls, said: Mapping[str, Any]) -> Report:
+        """From the JSON of the zipapp's verbs; unknown fields are ignored."""
+        names = ("digest", "address", "cluster", "error")
+        return cls(str(said.get("state")), **{name: said.get(name) for name in names})
+
+
+def node_spec(
+    key: str, node: ReadyNode, *, cluster: str, head: str | None, python: str, version: str
+) -> dict[str, Any]:
+    """All that decides how Ray runs on a node. Equal specs mean that a running one can stay.
+
+    Args:
+        key: The cluster key.
+        node: The node.
+        cluster: The life of the Ray cluster; new whenever rank 0 is started from nothing.
+        head: Rank 0's address, None on rank 0 itself.
+        python: The interpreter that hosts Ray there.
+        version: The version of Ray.
+    """
+    return {
+        "layout": LAYOUT_VERSION,
+        "key": key,
+        "rank": node.rank,
+        "cluster": cluster,
+        "address": head,
+        "ip": node.ip,
+        "loopback": ipaddress.ip_address(node.ip).is_loopback,
+        "home": node.transport.home,
+        "cpus": node.cpus,
+        "gpus": node.gpus,
+        "env": dict(node.env),
+        "python": python,
+        "ray": version,
+    }
+
+
+def stays(report: Report, spec: Mapping[str, Any]) -> bool:
+    """Whether the Ray of a node is, or will soon be, the one that `spec` asks for."""
+    return report.state in ("starting", "up") and report.digest == spec_digest(dict(spec))
+
+
+def all_up(reports: Sequence[Report], specs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether nothing is left to do."""
+    return all(report.state == "up" and stays(report, spec) for report, spec in zip(reports, specs, strict=True))

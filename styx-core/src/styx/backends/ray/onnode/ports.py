@@ -1,0 +1,77 @@
+"""One block of ports for each node: free, not promised to another node of this host, and out of everybody's way.
+
+Below Linux's range for outgoing connections (32768 and up) and above the numbers that a user's own Ray takes by itself
+(6379, 8265, 10001 to 19999, 52365).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import socket
+from typing import Dict, Iterable, List, Set
+
+from .layout import Layout, NodeFailure, private_folder, read_json, short_folder, write_json
+
+FIRST, LAST, SIZE = 20000, 32000, 64
+NAMES = ("gcs", "node_manager", "object_manager", "runtime_env_agent", "metrics", "agent_http", "agent_grpc", "client")
+WORKERS = SIZE - len(NAMES)
+"""Worker ports of a node: one for each job that runs at the same time, and on rank 0 one more for its coordinator."""
+
+
+def block(base: int) -> Dict[str, int]:
+    """The meaning of each port of the block that begins at `base`."""
+    named = {name: base + number for number, name in enumerate(NAMES)}
+    return {"base": base, **named, "worker_min": base + len(NAMES), "worker_max": base + SIZE - 1}
+
+
+def candidates(claimed: Iterable[int], first: int) -> List[int]:
+    """Every block that nobody claimed, beginning with the one at or after `first`."""
+    taken: Set[int] = set(claimed)
+    every = list(range(FIRST, LAST - SIZE + 1, SIZE))
+    start = next((number for number, base in enumerate(every) if base >= first), 0)
+    return [base for base in every[start:] + every[:start] if base not in taken]
+
+
+def reserve(layout: Layout, ip: str) -> Dict[str, int]:
+    """Choose a block for this node and claim it. A node that has one keeps it while it is free.
+
+    Raises:
+        NodeFailure: No block is free.
+    """
+    private_folder(layout.temp)
+    lock = os.open(short_folder(), os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mine = read_json(layout.ports).get("base")
+        order = candidates(_claims(layout), random.randrange(FIRST, LAST))  # noqa: S311 - spreads, hides nothing
+        if mine in order:
+            order.insert(0, mine)
+        for base in order:
+            chosen = block(base)
+            if all(_free(ip, port) for port in range(base, base + SIZE)):
+                write_json(layout.claim, chosen)
+                write_json(layout.ports, chosen)
+                return chosen
+    finally:
+        os.close(lock)
+    raise NodeFailure("no %d ports in a row are free between %d and %d on this node" % (SIZE, FIRST, LAST))
+
+
+def _claims(layout: Layout) -> List[int]:
+    """The blocks of this user's other nodes on this host."""
+    folder = short_folder()
+    paths = [os.path.join(folder, name, "ports.json") for name in os.listdir(folder) if name.startswith("r-")]
+    found = (read_json(path).get("base") for path in paths if path != layout.claim)
+    return [base for base in found if isinstance(base, int)]
+
+
+def _free(ip: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ip, port))
+        except OSError:
+            return False
+    return True
