@@ -65,13 +65,13 @@ def end_all(signs: Signs, *, deadline_s: float = _KILL_S) -> list[int]:
 
 
 def find(signs: Signs) -> set[Process]:
-    """Living processes of a node, without this one and its children."""
+    """Living processes of a node, without this one; of its children only those that carry the node's signs."""
     table = _table()
     roots = {pid for pid in table if _belongs(pid, signs)} if _PROC.is_dir() else _belonging_by_ps(table, signs)
-    mine = _family(table, {os.getpid()})
     above = _ancestors(table)
-    carriers = {pid for pid in roots if pid not in above or _is_marked(_environment(pid), signs)}
-    return {table[pid] for pid in _family(table, carriers) - mine if pid not in above or pid in carriers}
+    table.pop(os.getpid(), None)  # so the family of a marked ancestor ends here
+    carriers = {pid for pid in roots & table.keys() if pid not in above or _is_marked(_environment(pid), signs)}
+    return {table[pid] for pid in _family(table, carriers) if pid not in above or pid in carriers}
 
 
 def _belongs(pid: int, signs: Signs) -> bool:
@@ -167,7 +167,7 @@ def _family(table: dict[int, Process], roots: set[int]) -> set[int]:
     children: dict[int, list[int]] = {}
     for process in table.values():
         children.setdefault(process.parent, []).append(process.pid)
-    found = roots & set(table)
+    found = roots & table.keys()
     frontier = list(found)
     while frontier:
         for child in children.get(frontier.pop(), ()):
