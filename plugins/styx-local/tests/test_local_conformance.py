@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
 from styx.driver import Place
 from styx.testing.clock import ManualClock
 from styx.testing.conformance import STORE, DriverConformance, Fault, FaultKind, Harness, Truth, cluster_key
 from styx.testing.contexts import make_context
-
 from styx_local import Local, LocalConfig
 from styx_local.machine import Machines
 
 
 class LocalHarness(Harness):
-    credentials = {}
-    error_table = {}
     unknown_code = None  # the vendor is the file system: errno, no codes
     page_size = None
     impossible = frozenset({FaultKind.LOST_REPLY, FaultKind.REFUSED})  # a call into the kernel has no reply to lose

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from styx.driver import Market, Node, NodeRequest, NodeState, Place
 from styx.errors import CapacityError, CredentialsError, DriverError, QuotaError, UnsupportedError
 from styx.testing.clock import ManualClock
 from styx.testing.contexts import make_context
-
 from styx_local import Local, LocalConfig
 
 KEY = "styx-test-st0re101"

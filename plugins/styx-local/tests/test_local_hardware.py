@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from styx.driver import FeatureSet, Market
 
+from styx.driver import FeatureSet, Market
 from styx_local import gpus, hardware
 
 

@@ -37,7 +37,6 @@ from styx.plugin import (
     UnsupportedError,
 )
 from styx.plugin import Local as LocalReach
-
 from styx_local import gpus, hardware, processes, spot
 from styx_local.config import LocalConfig
 from styx_local.machine import Machine, Machines, Slot

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
+
 from styx.plugin import Ended, Market, NodeState, Value
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, ValidationError
+
 from styx.plugin import UnsupportedError
 
 

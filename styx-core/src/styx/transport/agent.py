@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from styx_agent import protocol
-
 from styx.errors import (
     DeadlineExceeded,
     InternalError,
@@ -25,6 +23,7 @@ from styx.errors import (
 )
 from styx.transport.agentfile import AgentFile
 from styx.transport.base import Channel, NodeGone, Transport, write_all
+from styx_agent import protocol
 
 _READ_BYTES = 1 << 16
 _MISSING_FILE = 96

@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from styx_agent.protocol import MAX_WAIT_S
-
 from styx.errors import DeadlineExceeded, StyxError, Unreachable
 from styx.transport.agent import Caller
 from styx.transport.base import NodeGone
+from styx_agent.protocol import MAX_WAIT_S
 
 _CHUNK_BYTES = 1 << 18
 _LONGEST_HELD_LINE = 1 << 16

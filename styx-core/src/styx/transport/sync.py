@@ -34,9 +34,9 @@ class SyncSummary:
     Attributes:
         files: Files and links in the trees.
         bytes: Their size.
-        written: Entries that the node lacked and got.
+        written: Files and links that the node lacked and got.
         sent_bytes: Size of the files sent.
-        removed: Files that went away on the node because they went away here.
+        removed: What went away on the node because it went away here.
         skipped: Sentences for the user: what was left out, what kept changing.
         seconds: How long it took.
     """
@@ -120,7 +120,7 @@ class _Done:
 def _upload(wire: _Wire, tree: Tree, say: Callable[[str], None], level: int) -> _Done:
     manifest = {"dest": tree.dest, "delete": True, "entries": tree.entries}
     wire.send_message(gzip.compress(json.dumps(manifest).encode("ascii"), compresslevel=1))
-    need = [tree.entries[index] for index in wire.answer().get("need", [])]
+    need = [tree.entries[index] for index in wire.answer("need")["need"]]
     if line := large_upload_line(tree, need):
         say(line)
     stream = TarStream(tree, need)
@@ -132,7 +132,7 @@ def _upload(wire: _Wire, tree: Tree, say: Callable[[str], None], level: int) -> 
         wire.end_chunks()
     except (OSError, ValueError) as error:
         wire.raise_reason(error)
-    result = wire.answer()
+    result = wire.answer("ok")
     return _Done(int(result.get("written", 0)), stream.sent_bytes, int(result.get("removed", 0)), tuple(stream.changed))
 
 
@@ -151,7 +151,10 @@ def large_upload_line(tree: Tree, need: Sequence[Entry]) -> str | None:
 
 
 class TarStream:
-    """The needed entries of a tree as an unpacked tar stream, read file by file as it is consumed."""
+    """The needed files of a tree as an unpacked tar stream, read one by one as it is consumed.
+
+    Folders and links need no content: the manifest says all of them.
+    """
 
     def __init__(self, tree: Tree, need: Sequence[Entry]) -> None:
         self._tree = tree
@@ -163,10 +166,7 @@ class TarStream:
     def __iter__(self) -> Iterator[bytes]:
         """Blocks of any size."""
         for entry in self._need:
-            if entry.kind == "f":
-                yield from self._file(entry)
-            else:
-                yield _header(entry, 0)
+            yield from self._file(entry)
         yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
     def _file(self, entry: Entry) -> Iterator[bytes]:
@@ -183,7 +183,7 @@ class TarStream:
             if (info.st_size, info.st_mtime_ns) != (entry.size, entry.mtime_ns):
                 self.changed.append(path)
                 return
-            yield _header(entry, entry.size)
+            yield _header(entry)
             left = entry.size
             while left and (data := stream.read(min(left, _CHUNK_BYTES))):
                 left -= len(data)
@@ -197,16 +197,11 @@ class TarStream:
             yield b"\0" * padding
 
 
-def _header(entry: Entry, size: int) -> bytes:
-    info = tarfile.TarInfo(entry.path)
-    info.size = size
+def _header(entry: Entry) -> bytes:
+    info = tarfile.TarInfo(entry.path or "file")
+    info.size = entry.size
     info.mode = entry.mode
     info.mtime = entry.mtime_ns // 1_000_000_000
-    if entry.kind == "d":
-        info.type = tarfile.DIRTYPE
-    elif entry.kind == "l":
-        info.type = tarfile.SYMTYPE
-        info.linkname = entry.target or ""
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
@@ -265,8 +260,8 @@ class _Wire:
             write_all(self._channel.stdin, bytes(data[start : start + _CHUNK_BYTES]))
             self._moved = time.monotonic()
 
-    def answer(self) -> dict[str, Any]:
-        """The agent's next answer.
+    def answer(self, key: str) -> dict[str, Any]:
+        """The agent's next answer, which has `key`.
 
         Raises:
             LocalIOError: The agent refused; its words.
@@ -279,10 +274,10 @@ class _Wire:
             answer = json.loads(self._read(length))
         except (OSError, ValueError) as error:
             raise self._broken(error) from error
-        if not isinstance(answer, dict):
-            raise self._broken(ValueError("an answer is no JSON object"))
-        if answer.get("ok") is False or "error" in answer:
-            raise LocalIOError(f"the node could not store the files: {answer.get('error')}")
+        if isinstance(answer, dict) and "error" in answer:
+            raise LocalIOError(f"the node could not store the files: {answer['error']}")
+        if not isinstance(answer, dict) or key not in answer:
+            raise self._broken(ValueError(f"an answer lacks {key!r}"))
         return answer
 
     def _read(self, size: int) -> bytes:
@@ -298,7 +293,7 @@ class _Wire:
     def raise_reason(self, error: Exception) -> None:
         """After a failed write: the agent's own words if it left some, else that the connection broke."""
         with contextlib.suppress(Unreachable):
-            self.answer()
+            self.answer("error")
         raise self._broken(error) from error
 
     def _broken(self, error: Exception) -> Unreachable:

@@ -91,9 +91,8 @@ def scan(item: SyncItem) -> Tree:
     if not stat.S_ISDIR(info.st_mode):
         raise InvalidInput([Fault("only files and folders can be uploaded", value=str(item.source))])
     skipped: list[str] = []
-    top = Entry("", "d", stat.S_IMODE(info.st_mode) & 0o777, 0, 0, None)
-    walked = _walk(str(source), "", Ignored.of(source), item.keep_git, skipped)
-    return Tree(item, source, item.dest.rstrip("/") or "/", (top, *walked), tuple(skipped))
+    walked = tuple(_walk(str(source), "", Ignored.of(source), item.keep_git, skipped))
+    return Tree(item, source, item.dest.rstrip("/") or "/", walked, tuple(skipped))
 
 
 def heavy_folders(trees: Sequence[Tree]) -> list[tuple[str, int, int]]:
