@@ -16,7 +16,7 @@ PUBLIC_DOORS = ("styx.api", "styx.models", "styx.errors", "styx.plugins")
 DOORS = {
     "styx_agent": (),
     "styx": ("styx_agent.protocol",),
-    "styx_cli": PUBLIC_DOORS,
+    "styx_cli": (*PUBLIC_DOORS, "styx.config"),
     "styx_tui": PUBLIC_DOORS,
     "styx_jobs": ("styx",),
     "styx_serve": ("styx",),
