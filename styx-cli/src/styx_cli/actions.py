@@ -10,7 +10,6 @@ from styx_cli.progress import Progress
 
 if TYPE_CHECKING:
     from styx.api import ClusterView, Say
-
     from styx_cli.app import App
 
 

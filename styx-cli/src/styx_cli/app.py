@@ -14,6 +14,7 @@ from styx.errors import InternalError
 
 if TYPE_CHECKING:
     import typer
+
     from styx.api import Client
 
 
@@ -48,7 +49,7 @@ class App:
     @property
     def home(self) -> Path:
         """`$STYX_HOME`, or `~/.styx`."""
-        return Path(self.environ.get("STYX_HOME") or "~/.styx").expanduser()
+        return Path(self.environ.get("STYX_HOME") or "~/.styx").expanduser().absolute()
 
     @contextmanager
     def client(self, config: Sequence[str] | None = None) -> Iterator[Client]:

@@ -10,7 +10,6 @@ from styx.errors import NotConfirmed
 
 if TYPE_CHECKING:
     from styx.api import ClusterView
-
     from styx_cli.app import App
 
 

@@ -15,8 +15,9 @@ from styx_cli.verbs import VERBS
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from styx.errors import PluginError
     from typer.core import TyperCommand, TyperGroup
+
+    from styx.errors import PluginError
 
 GROUP: Final = "styx.commands"
 """Entry-point group of extra commands."""
@@ -83,8 +84,9 @@ def as_command(value: Any, name: str, package: str) -> TyperCommand | TyperGroup
         PluginError: It is none of these.
     """
     import typer
-    from styx.errors import PluginError
     from typer.core import TyperCommand, TyperGroup
+
+    from styx.errors import PluginError
 
     if isinstance(value, typer.Typer):
         made: Any = typer.main.get_command(value)

@@ -9,9 +9,10 @@ import importlib
 from typing import Any
 
 import typer
-from styx.errors import UsageError
 from typer.core import TyperCommand, TyperGroup
 
+from styx.errors import UsageError
+from styx_cli.app import app_of
 from styx_cli.extras import Extras, as_command, contested_error, find_extras, load_extra
 from styx_cli.toplevel import help_text
 from styx_cli.verbs import VERBS
@@ -64,7 +65,7 @@ class LazyGroup(TyperGroup):
         if cmd_name in self.extras.usable:
             return load_extra(self.extras.usable[cmd_name])
         if cmd_name not in self.commands and not ctx.resilient_parsing:
-            self._ask_hooks()
+            self._ask_hooks(ctx)
         return self.commands.get(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
@@ -95,13 +96,13 @@ class LazyGroup(TyperGroup):
         """Write the same text as the quick path of `styx --help`."""
         formatter.write(help_text(self.extras))
 
-    def _ask_hooks(self) -> None:
+    def _ask_hooks(self, ctx: Any) -> None:
         if self._asked_hooks:
             return
         self._asked_hooks = True
         from styx_cli.hooks import ask_for_commands
 
-        ask_for_commands(self)
+        ask_for_commands(app_of(ctx), self)
 
 
 def make_group() -> LazyGroup:

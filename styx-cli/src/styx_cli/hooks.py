@@ -1,37 +1,29 @@
-"""Asking plugins for commands through the hook `styx_add_commands`: the only place here that touches pluggy."""
+"""Asking plugins for commands through the hook `styx_add_commands`."""
 
 from __future__ import annotations
 
+import getpass
 from typing import TYPE_CHECKING
 
-import pluggy
-from styx import discovery, hookspecs
-from styx.errors import PluginError, StyxError
-from styx.plugins import register_hook_plugin
-
-from styx_cli import hookspecs as cli_hookspecs
+from styx_cli import hookspecs
 
 if TYPE_CHECKING:
+    from styx.plugins import Hub
+    from styx_cli.app import App
     from styx_cli.group import LazyGroup
 
 
-def ask_for_commands(group: LazyGroup) -> None:
+def hub_of(app: App) -> Hub:
+    """The plugins of this home, for listing and for commands; opens no database."""
+    from styx.plugins import Hub
+
+    return Hub(app.home, environ=app.environ, store_id="", user=getpass.getuser(), report=app.warn)
+
+
+def ask_for_commands(app: App, group: LazyGroup) -> None:
     """Let every hook plugin add its commands to the group.
 
     Raises:
         PluginError: A plugin cannot be loaded, or fails while it adds its commands.
     """
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    manager.add_hookspecs(cli_hookspecs)
-    for name in discovery.names(discovery.HOOKS):
-        register_hook_plugin(manager, name, lambda _what, _error: None)
-    try:
-        manager.hook.styx_add_commands(group=group)
-    except StyxError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"a plugin failed in styx_add_commands: {type(error).__name__}: {error}",
-            hint="`styx plugins list` shows the installed plugins",
-        ) from error
+    hub_of(app).add_commands(group, hookspecs)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from styx.hookspecs import hookspec
+import pluggy
 
 if TYPE_CHECKING:
     from styx_cli.group import LazyGroup
+
+hookspec = pluggy.HookspecMarker("styx")
 
 
 @hookspec

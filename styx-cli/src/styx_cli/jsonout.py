@@ -6,12 +6,18 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
-from styx.driver import Value
+from pydantic import BaseModel, ConfigDict, Field
+
 from styx.errors import Fault, InvalidInput, StyxError
 
 
-class FaultInfo(Value):
+class Shape(BaseModel):
+    """Base of every value here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class FaultInfo(Shape):
     """One thing wrong in a file."""
 
     line: int | None = None
@@ -26,7 +32,7 @@ class FaultInfo(Value):
     """What to write instead."""
 
 
-class ErrorInfo(Value):
+class ErrorInfo(Shape):
     """A failure of Styx, not of the job."""
 
     type: str
@@ -41,13 +47,13 @@ class ErrorInfo(Value):
     """Each mistake, when a file is wrong."""
 
 
-class ErrorReport(Value):
+class ErrorReport(Shape):
     """What stderr's last line holds when a command called with `--json` fails."""
 
     error: ErrorInfo
 
 
-class RunResult(Value):
+class RunResult(Shape):
     """What `launch` and `exec` print with `--json`, whether they succeed or fail."""
 
     cluster: str | None
@@ -64,7 +70,7 @@ class RunResult(Value):
     """The failure, when the code is Styx's and not 0."""
 
 
-class ValidatedFile(Value):
+class ValidatedFile(Shape):
     """What `validate --json` says of one file."""
 
     file: str
@@ -72,7 +78,7 @@ class ValidatedFile(Value):
     errors: tuple[FaultInfo, ...] = ()
 
 
-class ConfigValue(Value):
+class ConfigValue(Shape):
     """One configuration value."""
 
     key: str
@@ -82,7 +88,7 @@ class ConfigValue(Value):
     """The file or flag that set it; `default` when nothing did."""
 
 
-class VersionInfo(Value):
+class VersionInfo(Shape):
     """Versions of what is installed."""
 
     styx: str
@@ -92,7 +98,7 @@ class VersionInfo(Value):
     """Every installed package of Styx, plugins included."""
 
 
-class LogText(Value):
+class LogText(Shape):
     """One line of `logs --json`: JSON Lines, one object per line of output."""
 
     rank: int

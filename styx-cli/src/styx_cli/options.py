@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import typer
-from styx.errors import UsageError
 
+from styx.errors import UsageError
 from styx_cli.app import App
 
 

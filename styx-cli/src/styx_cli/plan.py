@@ -9,7 +9,6 @@ from styx_cli.render import lease_text, table, usd
 
 if TYPE_CHECKING:
     from styx.api import LaunchPlan, PlannedOffer
-
     from styx_cli.app import App
 
 _SHOWN: Final = 5

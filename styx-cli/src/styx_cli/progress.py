@@ -17,7 +17,6 @@ from styx_cli.render import elapsed
 
 if TYPE_CHECKING:
     from styx.api import Event
-
     from styx_cli.app import App
 
 _SPINNER_AFTER_S: Final = 0.5
@@ -44,13 +43,13 @@ class Steps:
 
     def event(self, key: tuple[str, str], phase: str, message: str, now: float) -> list[str]:
         """Take in one event; returns the lines to write."""
-        title = message or key[1]
+        title = f"{key[1]}: {message}" if message and key[0] else message or key[1]
         if phase == "started":
             self.running[key] = Step(title, now)
             return []
         if phase == "note":
             if key in self.running and message:
-                self.running[key].title = message
+                self.running[key].title = title
             return [f"  {message}"] if message else []
         step = self.running.pop(key, None)
         if phase == "failed":

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from styx.errors import Interrupted
 
+from styx.errors import Interrupted
 from styx_cli.app import App
 from styx_cli.outcome import ENDED, outcome
 from styx_cli.progress import Progress
@@ -17,7 +17,6 @@ from styx_cli.wall import as_styx_error
 
 if TYPE_CHECKING:
     from styx.api import Client, JobView, LaunchResult
-
     from styx_cli.stream import JsonLineWriter, LineWriter
 
 _SETUP_LINES = 20

@@ -12,7 +12,6 @@ from styx_cli.task_flags import TaskFlags
 if TYPE_CHECKING:
     from styx.models import Task
     from styx.models.variables import Variables
-
     from styx_cli.app import App
 
 _VARIABLE_FLAGS: Final = frozenset({"env", "env_file", "secret", "secret_file"})

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from styx.errors import CredentialsError
 
+from styx.errors import CredentialsError
 from styx_cli.app import App, app_of
 from styx_cli.flags import expands
 from styx_cli.options import ConfigFlag, OutputFlags, command_app

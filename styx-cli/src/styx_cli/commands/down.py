@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from styx.api import Say
 
+from styx.api import Say
 from styx_cli.app import app_of
 from styx_cli.flags import expands
 from styx_cli.options import AllFlag, ClustersArgument, ConfigFlag, OutputFlags, YesFlag, command_app

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from styx.errors import UsageError
 
+from styx.errors import UsageError
 from styx_cli.app import app_of
 from styx_cli.flags import expands
 from styx_cli.options import ConfigFlag, command_app, complete_clusters

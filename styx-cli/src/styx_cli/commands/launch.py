@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from styx.errors import UsageError
 
+from styx.errors import UsageError
 from styx_cli.app import app_of
 from styx_cli.flags import expands
 from styx_cli.options import ConfigFlag, WaitForFlag, YesFlag, activity, command_app, complete_clusters
@@ -73,7 +73,6 @@ def launch(
         app.json_errors = run.as_json
     with reported(app, run, cluster, prints_result=not dryrun) as state:
         from styx.api import LaunchOptions
-
         from styx_cli.tasks import build_task
 
         options = LaunchOptions(
@@ -106,10 +105,10 @@ def launch(
 
 
 def _retry_seconds(text: str | None) -> float | None:
-    from styx.units import parse_duration_s
+    from styx.models.scalars import duration_s
 
     try:
-        return None if text is None else parse_duration_s(text)
+        return None if text is None else duration_s()(text)
     except ValueError as error:
         raise UsageError(f"--retry-for {error}, not {text!r}") from None
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from styx.errors import UsageError
 
+from styx.errors import UsageError
 from styx_cli.app import App, app_of
 from styx_cli.flags import expands
 from styx_cli.options import ClusterArgument, ConfigFlag, OutputFlags, command_app

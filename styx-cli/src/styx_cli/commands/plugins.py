@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING
 
 import typer
@@ -39,10 +38,9 @@ def list_plugins(ctx: typer.Context, *, out: OutputFlags) -> None:
 
 def _list(run: App, out: OutputFlags) -> None:
     as_json = out.wants_json(run)
-    from styx.plugins import Hub
+    from styx_cli.hooks import hub_of
 
-    hub = Hub(run.home, environ=run.environ, store_id="none", user=getpass.getuser(), report=run.warn)
-    infos = hub.plugins()
+    infos = hub_of(run).plugins()
     if as_json:
         from styx_cli.jsonout import to_json
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+
 from styx.api import Say
 from styx.errors import UsageError
-
 from styx_cli.app import app_of
 from styx_cli.flags import expands
 from styx_cli.options import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from styx.errors import StyxError, Unreachable
 
+from styx.errors import StyxError, Unreachable
 from styx_cli.app import App, app_of
 from styx_cli.flags import expands
 from styx_cli.options import ConfigFlag, OutputFlags, YesFlag, command_app

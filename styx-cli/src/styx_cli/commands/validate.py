@@ -12,7 +12,6 @@ from styx_cli.options import OutputFlags, command_app
 
 if TYPE_CHECKING:
     from styx.models.variables import Variables
-
     from styx_cli.jsonout import ValidatedFile
 
 
@@ -62,7 +61,6 @@ def installed_clouds() -> frozenset[str]:
 def _check(app: App, file: str, given: Variables, clouds: frozenset[str], *, as_json: bool) -> ValidatedFile:
     from styx.errors import InvalidInput
     from styx.models.reader import read_task_file
-
     from styx_cli.jsonout import ValidatedFile, fault_info
 
     try:
