@@ -113,14 +113,14 @@ def summary(model: type[BaseModel]) -> str:
     return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(model.__doc__ or "").split("\n\n"))
 
 
-def sections(roots: Sequence[type[BaseModel]]) -> str:
-    """One section with a table per model."""
+def sections(roots: Sequence[type[BaseModel]], *, output: bool = False) -> str:
+    """One section with a table per model; of `output` a reader wants to know what may be null, not the defaults."""
     models = reachable(roots)
     linked: dict[type, str] = {model: model.__name__.lower() for model in models}
-    return "\n".join(section(model, linked) for model in models)
+    return "\n".join(section(model, linked, output=output) for model in models)
 
 
-def section(model: type[BaseModel], linked: Mapping[type, str]) -> str:
+def section(model: type[BaseModel], linked: Mapping[type, str], *, output: bool) -> str:
     """One model: what it is, and its fields."""
     texts = field_texts(model)
     lines = [f"## {model.__name__}\n", f"{summary(model)}\n"]
@@ -130,8 +130,13 @@ def section(model: type[BaseModel], linked: Mapping[type, str]) -> str:
         if text.startswith(INTERNAL):
             continue
         what = kind(field.annotation, linked)
-        columns = (f"`{field.alias or name}`", what, default(field), text)
+        if output:
+            null = " or null" if type(None) in typing.get_args(field.annotation) else ""
+            columns = [f"`{name}`", what + null, text]
+        else:
+            columns = [f"`{field.alias or name}`", what, default(field), text]
         rows.append(f"| {' | '.join(column.replace('|', chr(92) + '|') for column in columns)} |")
     if rows:
-        lines += ["| field | type | default | meaning |", "|---|---|---|---|", *rows]
+        header = ["field", "type", "meaning"] if output else ["field", "type", "default", "meaning"]
+        lines += [f"| {' | '.join(header)} |", "|---" * len(header) + "|", *rows]
     return "\n".join(lines).rstrip() + "\n"
