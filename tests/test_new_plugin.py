@@ -70,12 +70,19 @@ def test_new_plugin_changes_no_other_file(plugins: Path) -> None:
 
 
 def test_new_plugin_is_clean(plugins: Path) -> None:
-    """It passes the checks of the workspace that it joins."""
-    folder = new_plugin.make("acme", plugins=plugins)
+    """It passes the checks of the workspace that it joins, however long its name."""
+    folder = new_plugin.make("z" * new_plugin.LONGEST, plugins=plugins)
     ours = f"src = ['{ROOT}/styx-core/src', '{folder}/src']"
     for command in (
         ["ruff", "check", "--no-cache", "--config", str(ROOT / "pyproject.toml"), "--config", ours, str(folder)],
-        ["mypy", "--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", os.devnull, str(folder / "src")],
+        [
+            "mypy",
+            "--config-file",
+            str(ROOT / "pyproject.toml"),
+            "--cache-dir",
+            str(ROOT / ".mypy_cache"),
+            str(folder / "src"),
+        ],
     ):
         checked = run("-m", *command, cwd=plugins)
         assert checked.returncode == 0, checked.stdout + checked.stderr

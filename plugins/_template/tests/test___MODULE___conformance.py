@@ -1,4 +1,7 @@
-"""__CLASS__ does what Styx asks of every driver. Replace `FakeApi` as you replace the vendor's calls in the driver."""
+"""__CLASS__ does what Styx asks of every driver.
+
+Replace `FakeApi` as you replace the vendor's calls in the driver.
+"""
 
 import itertools
 import json

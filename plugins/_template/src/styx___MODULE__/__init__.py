@@ -70,7 +70,7 @@ class Config(DriverConfig):
 
 
 class __CLASS__(Driver[Config]):
-    """Virtual machines reached over SSH. Add capability mixins (`Stoppable`, `OpensPorts`, ...) as the vendor allows."""
+    """Virtual machines reached over SSH. Add mixins (`Stoppable`, `OpensPorts`, ...) as the vendor allows."""
 
     name = "__NAME__"
     display_name = "__CLASS__"
