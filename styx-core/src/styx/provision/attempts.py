@@ -72,7 +72,7 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
     )
     attempt_id = world.store.add_attempt(attempt, epoch=claim.epoch)
     what = f"{wanted.count} x {choice.offer.instance_type} in {choice.place}"
-    world.tell(row.key, wanted.operation, "create", "started", what, attempt=attempt_id)
+    world.tell(row.key, wanted.operation, "attempt", "started", what, attempt=attempt_id)
     try:
         nodes = _drive(claim, choice, _request(world, row.key, token, choice, wanted))
     except (StyxError, KeyboardInterrupt) as error:
@@ -84,7 +84,7 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
     )
     ledger.follow(world, row, nodes)
     world.store.update_attempt(attempt_id, {"state": "made", "ended_at": world.now()})
-    world.tell(row.key, wanted.operation, "create", "done", what, attempt=attempt_id)
+    world.tell(row.key, wanted.operation, "attempt", "done", what, attempt=attempt_id)
     return nodes
 
 
@@ -154,7 +154,7 @@ def _close_failed(claim: Claim, attempt_id: int, choice: Choice, wanted: Wanted,
             "request_id": vendor.request_id if vendor else None,
         },
     )
-    world.tell(key, wanted.operation, "create", "failed", f"{choice.place}: {message}", attempt=attempt_id)
+    world.tell(key, wanted.operation, "attempt", "failed", f"{choice.place}: {message}", attempt=attempt_id)
     known = error.created if isinstance(error, CloudError) else ()
     lag_s = world.cloud(choice.place.cloud).limits.listing_lag_s
     not_before = world.timestamp() + lag_s

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from styx.errors import DeadlineExceeded, StyxError, WrongState
 from styx.provision.world import World, holder_is_dead
-from styx.state.rows import ClusterRow
+from styx.state.rows import ClusterRow, ClusterState, Event
 
 TTL_S = 30.0
 """How long a claim holds without being renewed: the longest that a vanished client of another host delays us."""
@@ -67,16 +67,19 @@ class Claim:
 
 
 @contextmanager
-def claimed(world: World, row: ClusterRow, *, wait_s: float = 60.0) -> Iterator[Claim]:
+def claimed(world: World, row: ClusterRow, *, wait_s: float = 60.0, fresh: bool = False) -> Iterator[Claim]:
     """Hold a cluster for the body, waiting for another holder at most `wait_s` seconds.
 
-    A holder on this host whose process is gone is passed over at once.
+    A holder on this host whose process is gone is passed over at once. Work that its client left unfinished is put on
+    record, unless this process made the row itself (`fresh`).
 
     Raises:
         DeadlineExceeded: Another client still holds it; the message names it.
     """
     claim = Claim(world, row.key, _acquire(world, row, world.timestamp() + wait_s))
     try:
+        if not fresh:
+            _note_unfinished(world, claim.row())
         yield claim
     finally:
         claim.close()
@@ -97,3 +100,26 @@ def _acquire(world: World, row: ClusterRow, deadline: float) -> int:
             told = True
             world.tell(row.key, "claim", "claim", "note", f"waiting for another client that works on {row.name}")
         world.sleep(0.3)
+
+
+def _note_unfinished(world: World, row: ClusterRow) -> None:
+    """Say in the story which step a vanished client never ended: nobody else is at work, for we hold the cluster."""
+    events = world.store.events(row.key)
+    unfinished = open_step(events)
+    if unfinished is not None:
+        world.tell(row.key, unfinished.operation, unfinished.step, "failed", "its client died during this step")
+    elif not events and row.state is ClusterState.INIT:
+        world.tell(row.key, "launch", "intend", "failed", "its client died before the first step")
+
+
+def open_step(events: Sequence[Event]) -> Event | None:
+    """The step that was started last and never ended."""
+    pending: dict[tuple[str, str], Event] = {}
+    for event in events:
+        at = (event.operation, event.step)
+        if event.phase == "started":
+            pending.pop(at, None)
+            pending[at] = event
+        elif event.phase in ("done", "failed"):
+            pending.pop(at, None)
+    return next(reversed(pending.values()), None)

@@ -82,6 +82,7 @@ def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce
     """
     name = options.cluster or fresh_name(world, task)
     row = _settled(world, name, quiesce)
+    fresh = row is None
     if row is None:
         plan = planning.plan_task(world, task)
         _check_uploads(world, task, plan.choices[0].place.cloud, base)
@@ -90,7 +91,7 @@ def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce
         check_fit(world, row, task)
         _check_uploads(world, task, row.place.cloud if row.place else None, base)
     op = teardown.operation("launch")
-    with claimed(world, row) as claim:
+    with claimed(world, row, fresh=fresh) as claim:
         try:
             return _run(claim, op, task, options, base)
         except KeyboardInterrupt:

@@ -75,8 +75,8 @@ def _remove_everywhere(claim: Claim, row: ClusterRow) -> None:
 def _forget(claim: Claim, op: str) -> None:
     world = claim.world
     world.store.close_rates(claim.key, world.now())
-    row = claim.update(state=ClusterState.TERMINATED, ended_at=world.now(), nodes=(), usd_per_hour=None)
-    world.tell(row.key, op, "forget", "done", f"{row.name} is gone")
+    world.tell(claim.key, op, "forget", "done", f"{claim.row().name} is gone")
+    claim.update(state=ClusterState.TERMINATED, ended_at=world.now(), nodes=(), usd_per_hour=None)
 
 
 def stop(world: World, row: ClusterRow, quiesce: Quiesce) -> None:
