@@ -166,19 +166,24 @@ class Harness(ABC):
         if not rows:
             raise AssertionError(f"{driver.name} sells nothing in {where}")
         offer = min(rows, key=lambda row: row.usd_per_hour if row.usd_per_hour is not None else float("inf"))
-        features = offer.features or driver.features
-        return NodeRequest(
-            token=uuid.uuid4().hex,
-            cluster=cluster_key(slug, driver.context.store),
-            store=driver.context.store,
-            place=where,
-            offer=offer,
-            count=count,
-            ssh_public_key=SSH_PUBLIC_KEY,
-            boot_script="#!/bin/sh\n: conformance\n" if features.user_data else None,
-            ports=(8080,) if features.ports != "never" else (),
-            labels={"team": "conformance"},
-        )
+        return order(driver, offer, where, count, slug=slug)
+
+
+def order(driver: AnyDriver, offer: CatalogRow, place: Place, count: int = 1, *, slug: str = "conform") -> NodeRequest:
+    """A request for `count` machines of a row, with a fresh token and all that the row's features can carry."""
+    features = offer.features or driver.features
+    return NodeRequest(
+        token=uuid.uuid4().hex,
+        cluster=cluster_key(slug, driver.context.store),
+        store=driver.context.store,
+        place=place,
+        offer=offer,
+        count=count,
+        ssh_public_key=SSH_PUBLIC_KEY,
+        boot_script="#!/bin/sh\n: conformance\n" if features.user_data else None,
+        ports=(8080,) if features.ports != "never" else (),
+        labels={"team": "conformance"},
+    )
 
 
 def sold_in(row: CatalogRow, place: Place) -> bool:
@@ -201,5 +206,6 @@ __all__ = [
     "Harness",
     "Truth",
     "cluster_key",
+    "order",
     "sold_in",
 ]
