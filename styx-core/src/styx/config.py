@@ -161,6 +161,8 @@ class Config:
         for layer in self.layers:
             for path, value in _leaves(layer.data):
                 key = ".".join(path)
+                if value == {} and any(old.startswith(f"{key}.") for old in decided):
+                    continue  # an empty table adds nothing to what stands there
                 for covered in [old for old in decided if old.startswith(f"{key}.") or key.startswith(f"{old}.")]:
                     del decided[covered]
                 decided[key] = Shown(key, HIDDEN if any(map(is_secret_key, path)) else value, layer.source)

@@ -6,11 +6,10 @@ what was expected. Sizes are binary throughout, as the task format has always ha
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Final
 
-_SIZE: Final = re.compile(r"(?P<amount>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>[a-zA-Z]*)")
+_SIZE: Final = re.compile(r"(?P<amount>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>[a-zA-Z]*)")
 _GIB_PER_UNIT: Final[dict[str, float]] = {
     "b": 2**-30,
     "k": 2**-20, "kb": 2**-20, "ki": 2**-20, "kib": 2**-20,
@@ -20,7 +19,7 @@ _GIB_PER_UNIT: Final[dict[str, float]] = {
     "p": 2**20, "pb": 2**20, "pi": 2**20, "pib": 2**20,
 }  # fmt: skip
 
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([a-zA-Z]*)\s*")
 _SECONDS_PER_UNIT: Final[dict[str, float]] = {
     "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0,
     "m": 60.0, "min": 60.0, "mins": 60.0, "minute": 60.0, "minutes": 60.0,
@@ -28,6 +27,10 @@ _SECONDS_PER_UNIT: Final[dict[str, float]] = {
     "d": 86400.0, "day": 86400.0, "days": 86400.0,
     "w": 604800.0, "week": 604800.0, "weeks": 604800.0,
 }  # fmt: skip
+
+LARGEST_GIB: Final = 2.0**30
+LONGEST_S: Final = 100 * 366 * 86400.0
+LARGEST_AMOUNT: Final = 1e12
 
 
 def tidy_number(value: float) -> int | float:
@@ -52,7 +55,7 @@ def parse_amount(value: object, *, what: str = "a number") -> float:
         amount = float(value.strip() if isinstance(value, str) else value)
     except (ValueError, OverflowError):
         raise ValueError(f"must be {what}") from None
-    if not math.isfinite(amount) or (isinstance(value, str) and "_" in value):
+    if not abs(amount) <= LARGEST_AMOUNT or (isinstance(value, str) and "_" in value):
         raise ValueError(f"must be {what}")
     return amount
 
@@ -77,8 +80,8 @@ def parse_size_gib(value: object, *, default_unit: str = "GB") -> float:
     if unit not in _GIB_PER_UNIT:
         raise ValueError(f'has the unknown size unit "{match["unit"]}"; use B, KB, MB, GB, TB or PB')
     size = float(match["amount"]) * _GIB_PER_UNIT[unit]
-    if not math.isfinite(size):
-        raise ValueError(wrong)
+    if size > LARGEST_GIB:
+        raise ValueError("is a size beyond any machine; check the unit")
     return size
 
 
@@ -108,8 +111,8 @@ def parse_duration_s(value: object, *, default_unit: str = "s") -> float:
         if seconds is None:
             raise ValueError(f'has the unknown time unit "{unit}"; use s, m, h, d or w')
         total += float(amount) * seconds
-    if not math.isfinite(total):
-        raise ValueError(wrong)
+    if total > LONGEST_S:
+        raise ValueError("is a duration beyond a hundred years; check the unit")
     return total
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -146,6 +147,16 @@ class Compact(Model):
     @model_serializer(mode="plain")
     def _write_text(self) -> str:
         return str(self)
+
+
+def as_text(value: Any) -> Any:
+    """What a field of a `Compact` type takes: its text or number, or the model itself; never a mapping."""
+    if isinstance(value, Compact) or (isinstance(value, (str, int, float)) and not isinstance(value, bool)):
+        return value
+    raise Problem("must be text")
+
+
+AsText = BeforeValidator(as_text)
 
 
 def _key_of(model: type[BaseModel], name: str) -> str:

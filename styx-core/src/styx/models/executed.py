@@ -61,6 +61,8 @@ class Executed:
     """Whether the chosen place can execute it; always, when None."""
     otherwise: str = ""
     """The reason, where the place cannot."""
+    whole: bool = False
+    """Whether that holds for every field below it too."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ _POOL: Final = Refused("pools need the styx-jobs add-on, which this release does
 _JOBS: Final = Refused("managed jobs need the styx-jobs add-on, which this release does not have")
 _DISKS: Final = Refused("no cloud of this release makes disks to measure")
 _INTERNAL: Final = Refused("is internal to another tool and has no meaning here")
-_MOUNTS: Final = Executed(lambda features: features.mounts, "the place cannot mount buckets or volumes")
+_IMAGE: Final = Executed(lambda features: features.custom_image, "the place has no machine images to choose from")
 
 TABLE: Final[Mapping[str, Status]] = {
     "name": _YES,
@@ -92,7 +94,9 @@ TABLE: Final[Mapping[str, Status]] = {
     "secrets": _YES,
     "managed_secrets": Refused("managed secrets need a team server; give the value with --secret"),
     "file_mounts": _YES,
-    "file_mounts.*": Executed(_MOUNTS.when, "the place cannot mount or copy buckets"),
+    "file_mounts.*": Executed(
+        lambda features: features.mounts, "the place cannot mount or copy buckets", whole=True
+    ),
     "volumes": Refused("volumes are not executed yet"),
     "service": _SERVE,
     "pool": _POOL,
@@ -138,9 +142,8 @@ TABLE: Final[Mapping[str, Status]] = {
     "resources.image_id.docker": Executed(
         lambda features: features.container != "none", "the place cannot run docker images"
     ),
-    "resources.image_id.machine": Executed(
-        lambda features: features.custom_image, "the place has no machine images to choose from"
-    ),
+    "resources.image_id.machine": _IMAGE,
+    "resources.image_id.machine_by_region": _IMAGE,
     "resources.ports": Executed(lambda features: features.ports != "never", "the place cannot open ports"),
     "resources.labels": _YES,
     "resources.any_of": _YES,
@@ -157,7 +160,7 @@ TABLE: Final[Mapping[str, Status]] = {
     "resources.job_recovery": _JOBS,
     "resources.volumes": _DISKS,
 }
-"""Status of each field, by dotted name; `*` is any key. A field below a refused one is refused for the same reason."""
+"""Status of each field, by dotted name; `*` is any key. What is below a refused field is refused as well."""
 
 def status_of(field: str) -> Status | None:
     """What happens to a field, or None for a name that the table does not know."""
@@ -167,7 +170,7 @@ def status_of(field: str) -> Status | None:
         if status is None and length > 1:
             status = TABLE.get(".".join([*parts[: length - 1], "*"]))
         if status is not None:
-            return status if length == len(parts) or isinstance(status, Refused) else None
+            return status if length == len(parts) or isinstance(status, Refused) or status.whole else None
     return None
 
 

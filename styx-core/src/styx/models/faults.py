@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Protocol, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -132,6 +132,8 @@ def _step(annotation: Any, part: str | int) -> Any:
                 return field.annotation
         return None
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _step(args[0], part)
     if origin in (dict, Mapping):
         return args[1]
     if origin in (tuple, list):

@@ -8,10 +8,11 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from styx.errors import Fault, InvalidInput, UsageError
+from styx.models.base import Problem
 from styx.models.environment import environment, secret_environment
 from styx.models.faults import validate_plain
-from styx.models.infra import canonical_cloud
-from styx.models.resources import Resources
+from styx.models.infra import Infra, canonical_cloud
+from styx.models.resources import OldPlace, Resources
 from styx.models.task import Task
 from styx.models.variables import Variables
 
@@ -155,11 +156,15 @@ def _resource_options(resources: Resources, overrides: Overrides, faults: list[F
     elif overrides.infra is not None:
         options["infra"] = None if overrides.infra.strip().lower() == "none" else overrides.infra
     elif old:
-        options["infra"] = _changed_place(resources, old)
+        try:
+            options["infra"] = _changed_place(resources, old)
+        except Problem as problem:
+            key = problem.at[0] if problem.at else "cloud"
+            faults.append(Fault(problem.message, field=f"--{key}", suggestion=problem.suggestion))
     return options
 
 
-def _changed_place(resources: Resources, old: Mapping[str, str]) -> dict[str, str] | None:
+def _changed_place(resources: Resources, old: Mapping[str, str]) -> Infra | None:
     """A place with some parts replaced; another cloud forgets the region and zone of the one before."""
     place: dict[str, str | None] = {key: getattr(resources.infra, key, None) for key in _PLACE}
     if "cloud" in old and canonical_cloud(old["cloud"]) != place.get("cloud"):
@@ -169,7 +174,8 @@ def _changed_place(resources: Resources, old: Mapping[str, str]) -> dict[str, st
     for key, value in old.items():
         word = value.strip()
         place[key] = None if word.lower() in ("none", "*", "") else canonical_cloud(word) if key == "cloud" else word
-    return {key: value for key, value in place.items() if value is not None} or None
+    kept = {key: value for key, value in place.items() if value is not None}
+    return OldPlace(kept).as_infra() if kept else None
 
 
 def _checked(model: Any, data: dict[str, Any], flags: Mapping[str, str], faults: list[Fault]) -> Any:

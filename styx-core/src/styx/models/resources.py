@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
 from styx.models.accelerators import AcceleratorRequest, Accelerators, none_is_nothing
-from styx.models.base import Model, Problem
+from styx.models.base import AsText, Model, Problem
 from styx.models.infra import Infra, canonical_cloud
 from styx.models.requests import (
     DISK_TIERS,
@@ -48,7 +48,7 @@ class Resources(Model):
         "tags": "labels",
     }
 
-    infra: Infra | None = None
+    infra: Annotated[Infra, AsText] | None = None
     """Where to run: `cloud[/region[/zone]]`, `k8s/context`, `ssh/pool`, `slurm/cluster[/partition]` or `*`."""
     cloud: None = None
     """Old form of the first part of `infra`; read into `infra`."""
@@ -62,9 +62,9 @@ class Resources(Model):
     """Another name of `accelerators`; read into `accelerators`."""
     accelerator_args: dict[str, Any] | None = None
     """Settings for TPUs: `runtime_version`, `tpu_name`, `tpu_vm`, `gcp_queued_resource`."""
-    cpus: CpuRequest | None = None
+    cpus: Annotated[CpuRequest, AsText] | None = None
     """Virtual CPUs per node: `4`, or `4+` for at least four."""
-    memory: MemoryRequest | None = None
+    memory: Annotated[MemoryRequest, AsText] | None = None
     """Memory per node in GB: `16`, `16+`, `64GB`, or `4x` for four times the CPU count."""
     instance_type: Text | None = None
     """The cloud's own name of a machine type."""
@@ -78,7 +78,7 @@ class Resources(Model):
     """Speed class of the disk: low, medium, high, ultra or best."""
     network_tier: Annotated[str, BeforeValidator(choice(NETWORK_TIERS))] | None = None
     """`best` asks for the fastest network between nodes (RDMA, EFA, GPUDirect) that the place offers."""
-    local_disk: LocalDisk | None = None
+    local_disk: Annotated[LocalDisk, AsText] | None = None
     """Disks inside the machine: `nvme`, `ssd:300`, `nvme:1000+`."""
     max_hourly_cost: MaxHourlyCost | None = None
     """The most that one node may cost, in US dollars per hour."""
@@ -209,14 +209,24 @@ class OldPlace:
     def __init__(self, written: Mapping[str, Any]) -> None:
         self.written = written
 
-    def as_infra(self) -> dict[str, str | None]:
-        """The same place as fields of `Infra`."""
+    def _cloud(self) -> str:
+        return canonical_cloud(str(self.written.get("cloud", "")))
+
+    def as_infra(self) -> Infra:
+        """The same place, in a form that `infra` can spell."""
         place: dict[str, str | None] = {}
         for key, value in self.written.items():
             if not isinstance(value, str) or not value.strip():
                 raise Problem("must be text", at=(key,))
             word = value.strip()
+            if "/" in word and (key != "region" or self._cloud() not in ("kubernetes", "ssh")):
+                raise Problem('cannot hold "/"', at=(key,), suggestion="use infra: CLOUD/REGION/ZONE")
             place[key] = None if word.lower() in ("none", "*") else word
         if place.get("cloud"):
             place["cloud"] = canonical_cloud(place["cloud"] or "")
-        return place
+        infra = Infra(**place)
+        parts = Infra.parts(str(infra))
+        for key, value in place.items():
+            if value != parts.get(key):
+                raise Problem("is no name of a place", at=(key,), suggestion="use infra: CLOUD/REGION/ZONE")
+        return infra

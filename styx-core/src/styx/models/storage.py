@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, field_validator, model_serializer, model_validator
 
-from styx.models.base import Model, Problem, Problems, collect
+from styx.models.base import AsText, Model, Problem, Problems, collect
 from styx.models.infra import Infra
 from styx.models.requests import DISK_TIERS, DiskSize
 from styx.models.scalars import Flag, ScalarText, Text, choice, duration_s, listed, whole
@@ -53,7 +53,7 @@ def check_source(source: Any) -> str:
             suggestion="download it in setup; https:// is for *.blob.core.windows.net only",
         )
     if scheme not in URL_SCHEMES:
-        near = did_you_mean(scheme, URL_SCHEMES)
+        near = did_you_mean(scheme, URL_SCHEMES, cutoff=0.5)
         raise Problem(f'has the unknown URL scheme "{scheme}"; use {one_of(URL_SCHEMES)}', suggestion=near)
     if not rest.strip("/"):
         raise Problem("names no bucket", suggestion=f'write "{scheme}://BUCKET/PATH"')
@@ -261,7 +261,7 @@ class VolumeSpec(Model):
     """The volume's name."""
     type: Annotated[str, BeforeValidator(choice(VOLUME_TYPES))]
     """The kind of volume."""
-    infra: Infra | None = None
+    infra: Annotated[Infra, AsText] | None = None
     """Where it is."""
     size: DiskSize | None = None
     """Size in GiB, or with a unit."""
