@@ -31,7 +31,7 @@ from styx.driver import (
     capabilities,
 )
 from styx.errors import Fault, InvalidInput, PluginError, StyxError
-from styx.plugin import hookimpl
+from styx.plugin import API_VERSION, hookimpl
 from styx.state.folders import HomeFolders
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from styx.transport.base import Transport
 
 _LOG_LIMIT_BYTES: Final = 1 << 20
+_HOOKS_SPECIFIED_ELSEWHERE: Final = frozenset({"styx_add_commands"})  # by styx-cli, which asks it by itself
 _Kind = Literal["driver", "hook", "command", "store", "file"]
 
 
@@ -219,12 +220,14 @@ class Hub:
         loaded = discovery.load(discovery.DRIVERS, name, self._log)
         if loaded is None:
             return None
-        what, package = _described(discovery.DRIVERS, name)
+        theirs = getattr(loaded, "name", None)
         if not (isinstance(loaded, type) and issubclass(loaded, Cloud)):
+            what, package = _described(discovery.DRIVERS, name)
             raise PluginError(f"{what} is not a Cloud class but {loaded!r}", hint=_upgrade_hint(package))
-        discovery.require_api(loaded.plugin_api, what, package)
-        if getattr(loaded, "name", None) != name:
-            theirs = getattr(loaded, "name", None)
+        if loaded.plugin_api != API_VERSION:
+            discovery.require_api(loaded.plugin_api, *_described(discovery.DRIVERS, name))
+        if theirs != name:
+            what, package = _described(discovery.DRIVERS, name)
             raise PluginError(f"{what} calls itself {theirs!r}: both must be equal", hint=_upgrade_hint(package))
         return loaded
 
@@ -460,6 +463,16 @@ class Hub:
         if self._report is not None:
             self._report(message)
 
+    def add_commands(self, group: object, specs: object) -> None:
+        """Let hook plugins add commands to the command line's `group`.
+
+        Args:
+            group: The lazy group of `styx`.
+            specs: The module that declares `styx_add_commands`; the command line owns that hook.
+        """
+        self._loaded().add_hookspecs(specs)
+        self._ask("styx_add_commands", group=group)
+
     # pluggy, and nobody else --------------------------------------------------------------------------------------
     def _loaded(self) -> pluggy.PluginManager:
         """The manager, with all hook plugins. One that can't be loaded refuses: it may hold a policy."""
@@ -525,19 +538,34 @@ def register_hook_plugin(manager: pluggy.PluginManager, name: str, failed: disco
         PluginError: It can't be loaded, is for another API, or implements a hook that does not exist as it thinks.
     """
     plugin = discovery.load(discovery.HOOKS, name, failed)
-    what, package = _described(discovery.HOOKS, name)
-    discovery.require_api(_declared_api(plugin), what, package)
+    declared = _declared_api(plugin)
+    if declared != API_VERSION:
+        discovery.require_api(declared, *_described(discovery.HOOKS, name))
     if isinstance(plugin, type):
         plugin = plugin()
     try:
         manager.register(plugin, name=name)
-        manager.check_pending()
+        _refuse_unknown_hooks(manager, plugin)
     except pluggy.PluginValidationError as error:
         if manager.has_plugin(name):
             manager.unregister(name=name)
+        what, package = _described(discovery.HOOKS, name)
         words = " ".join(str(error).split())
         raise PluginError(f"{what} does not fit Styx's hooks: {words}", hint=_upgrade_hint(package)) from None
     return plugin
+
+
+def _refuse_unknown_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
+    """What pluggy's `check_pending` does, but of one plugin, with a suggestion, and knowing of the CLI's hook."""
+    from styx.models.suggest import did_you_mean
+
+    for caller in manager.get_hookcallers(plugin) or ():
+        optional = all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is plugin)
+        if caller.has_spec() or optional or caller.name in _HOOKS_SPECIFIED_ELSEWHERE:
+            continue
+        known = [name for name in vars(hookspecs) if name.startswith("styx_")]
+        near = did_you_mean(caller.name, known)
+        raise pluggy.PluginValidationError(plugin, f"there is no hook {caller.name}" + (f": {near}" if near else ""))
 
 
 def _declared_api(plugin: object) -> object:
