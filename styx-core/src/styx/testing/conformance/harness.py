@@ -15,6 +15,8 @@ from styx.errors import CloudError
 from styx.testing.contexts import OTHER_STORE, STORE
 
 AnyDriver = Driver[Any]
+PRIVATE = "styx_private_drivers"
+"""Package under which Styx loads the files of `$STYX_HOME/drivers`."""
 SSH_PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGNvbmZvcm1hbmNlY29uZm9ybWFuY2Vjb25mb3JtYW5j styx"
 
 
@@ -135,8 +137,10 @@ class Harness(ABC):
         return {name: f"wrong-{name.lower()}-canary" for name in self.credentials}
 
     def registered_name(self, driver_type: type[AnyDriver]) -> str | None:
-        """The name of the entry point in group `styx.drivers` that leads to the class."""
-        package = driver_type.__module__.partition(".")[0]
+        """The name of the entry point in group `styx.drivers` that leads to the class, or of a private cloud's file."""
+        package, _, module = driver_type.__module__.partition(".")
+        if package == PRIVATE:
+            return module
         for point in entry_points(group="styx.drivers"):
             if point.module.partition(".")[0] == package and point.load() is driver_type:
                 return point.name
