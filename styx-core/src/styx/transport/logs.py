@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import queue
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ from styx_agent.protocol import MAX_WAIT_S
 
 _CHUNK_BYTES = 1 << 18
 _LONGEST_HELD_LINE = 1 << 16
-_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r(?=[^\n]))")
 
 
 def follow(
@@ -152,9 +150,8 @@ class HeldLines:
         if not self._held:
             self._start = offset
         text = self._held + data
-        end = 0
-        for match in _LINE.finditer(text, max(0, len(self._held) - 1)):
-            end = match.end()
+        # A carriage return at the very end may be the first half of a line end.
+        end = 1 + max(text.rfind(b"\n"), text.rfind(b"\r", 0, len(text) - 1))
         if end == 0 and len(text) > _LONGEST_HELD_LINE:
             end = len(text)
         ready = [(self._start, text[:end])] if end else []
