@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -396,6 +397,18 @@ def test_misspelt_hooks_and_arguments_are_refused(site, hub, source, words):
 def test_hooks_of_the_command_line_are_known(site, hub):
     site.hooks("verbs", "@hookimpl\ndef styx_add_commands(group): raise RuntimeError\n")
     assert hub.plan(PROBLEM) is None
+
+
+def test_commands_are_added_by_hook(site, home):
+    specs = types.ModuleType("specs")
+    exec("from styx.hookspecs import hookspec\n@hookspec\ndef styx_add_commands(group): ...", vars(specs))
+    site.hooks("verbs", "@hookimpl\ndef styx_add_commands(group): group.append('verb')")
+    group = []
+    make_hub(home).add_commands(group, specs)
+    assert group == ["verb"]
+    site.hooks("typo", "@hookimpl\ndef styx_add_commands(grp): pass")
+    with pytest.raises(PluginError, match="grp"):
+        make_hub(home).add_commands(group, specs)
 
 
 def test_a_hook_plugin_may_be_a_class(site, hub):

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pluggy
@@ -463,14 +464,17 @@ class Hub:
         if self._report is not None:
             self._report(message)
 
-    def add_commands(self, group: object, specs: object) -> None:
+    def add_commands(self, group: object, specs: ModuleType) -> None:
         """Let hook plugins add commands to the command line's `group`.
 
         Args:
             group: The lazy group of `styx`.
             specs: The module that declares `styx_add_commands`; the command line owns that hook.
         """
-        self._loaded().add_hookspecs(specs)
+        try:
+            self._loaded().add_hookspecs(specs)
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"a plugin does not fit Styx's hooks: {' '.join(str(error).split())}") from None
         self._ask("styx_add_commands", group=group)
 
     # pluggy, and nobody else --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from styx.driver import Place
 from styx.state.ledger import cost_by_cluster, cost_of, hours_within, usd_per_hour_now
 from styx.state.rows import Rate

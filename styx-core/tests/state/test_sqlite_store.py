@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from styx.errors import DeadlineExceeded, LocalIOError
 from styx.state import migrate
 from styx.state.codec import JSON_COLUMNS, JsonColumn, Undecodable, from_columns, to_columns
