@@ -110,7 +110,7 @@ class Shown:
 class Config:
     """Merged settings and where each came from."""
 
-    settings: Settings = field(default_factory=Settings, repr=False)
+    settings: Settings = field(default_factory=Settings.model_construct, repr=False)
     """The values."""
     layers: tuple[Layer, ...] = ()
     """Lowest first."""
@@ -130,22 +130,22 @@ class Config:
     @property
     def lease(self) -> dict[str, Any]:
         """Limits on every cluster, by the names of the agent's lease; only those that are set."""
-        return (self.settings.lease or LeaseSettings()).in_agent_terms()
+        return self.settings.lease.in_agent_terms() if self.settings.lease else {}
 
     @property
     def launch(self) -> LaunchSettings:
         """How launches behave."""
-        return self.settings.launch or LaunchSettings()
+        return self.settings.launch or LaunchSettings.model_construct()
 
     @property
     def logs(self) -> LogSettings:
         """What happens to logs."""
-        return self.settings.logs or LogSettings()
+        return self.settings.logs or LogSettings.model_construct()
 
     @property
     def state(self) -> StateSettings:
         """The state database."""
-        return self.settings.state or StateSettings()
+        return self.settings.state or StateSettings.model_construct()
 
     def with_task(self, config: TaskConfig | None, *, source: str = "task") -> Config:
         """The settings that hold for one task: its `config` is the last layer. Hooks are not settings."""
@@ -333,6 +333,8 @@ def _no_effect(key: str, source: Source) -> Fault:
 
 
 def _merged(layers: tuple[Layer, ...]) -> Config:
+    if not layers:
+        return Config()  # without building the validators, which most commands never need
     data: dict[str, Any] = {}
     for layer in layers:
         data = _overlay(data, layer.data)

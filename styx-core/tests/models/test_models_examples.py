@@ -126,6 +126,13 @@ def test_meaning_of_the_examples() -> None:
         ("gcp/*/us-central1-b", "L4", True, "8+"),
         ("*/eu-west-1", "None", False, "8+"),
     ]
+    assert [str(each.infra) for each in tasks["old-style-alternatives"].resources.alternatives()] == [
+        "aws/us-east-2",
+        "aws/us-east-1/us-east-1c",
+        "gcp",
+        "azure/eastus",
+        "aws/us-east-1",
+    ]
     assert not tasks["alternatives"].resources.is_ordered
     assert tasks["ssh-and-slurm"].resources.is_ordered
     assert tasks["ordered-gpus"].resources.is_ordered

@@ -57,7 +57,7 @@ def test_examples_are_refused_for_what_they_hold() -> None:
     assert {name for name, fields in told.items() if not fields} == {
         "alternatives", "anchors", "any-gpu-map", "any-gpu-set", "buckets", "fractional",
         "gpu-by-memory", "hello", "job-group",
-        "multi-node", "nothing-special", "old-style-place", "ordered-gpus", "pipeline",
+        "multi-node", "nothing-special", "old-style-alternatives", "old-style-place", "ordered-gpus", "pipeline",
     }  # fmt: skip
     assert told["service"] == {"service"}
     assert told["git-workdir"] == {"workdir"}
@@ -96,6 +96,12 @@ file_mounts:
 def test_defaults_written_out_are_not_refused() -> None:
     text = "api_server_access: true\nnum_nodes: 1\nresources: {use_spot: false, autostop: false}\nrun: x\n"
     assert unexecuted(read_text(text).single_task(), FeatureSet()) == []
+
+
+def test_the_best_disk_is_what_the_place_has() -> None:
+    assert unexecuted(read_text("resources: {disk_tier: best}").single_task(), FeatureSet()) == []
+    (fault,) = unexecuted(read_text("resources: {disk_tier: high}").single_task(), FeatureSet())
+    assert (fault.field, fault.value) == ("resources.disk_tier", "high")
 
 
 def test_pipelines_are_refused_by_name() -> None:

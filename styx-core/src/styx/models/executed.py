@@ -162,6 +162,10 @@ TABLE: Final[Mapping[str, Status]] = {
 }
 """Status of each field, by dotted name; `*` is any key. What is below a refused field is refused as well."""
 
+EVERYWHERE: Final[Mapping[str, frozenset[str]]] = {"resources.disk_tier": frozenset({"best", "none"})}
+"""Values of refused fields that ask for nothing: the best of a place that has one kind is that kind."""
+
+
 def status_of(field: str) -> Status | None:
     """What happens to a field, or None for a name that the table does not know."""
     parts = field.split(".")
@@ -184,7 +188,7 @@ def unexecuted(task: Task, features: Features | None = None) -> list[Fault]:
     return [
         Fault(status, field=field, value=shorten(str(value)) if isinstance(value, (str, int, float)) else None)
         for field, value, name in _given(task)
-        if (status := _reason(name, features)) is not None
+        if value not in EVERYWHERE.get(name, ()) and (status := _reason(name, features)) is not None
     ] + _outside_home(task, features)
 
 

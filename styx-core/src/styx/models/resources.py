@@ -108,7 +108,7 @@ class Resources(Model):
     def _read_old_names(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        fields = {key: value for key, value in data.items() if value is not None}
+        fields = _with_inherited_place({key: value for key, value in data.items() if value is not None})
         for old, new in (("gpus", "accelerators"), ("ephemeral_storage", "disk_size")):
             if old in fields and new not in fields:
                 fields[new] = fields.pop(old)
@@ -201,6 +201,30 @@ class Resources(Model):
     def port_numbers(self) -> tuple[int, ...]:
         """Every port to open, in rising order."""
         return tuple(chain.from_iterable(each.numbers() for each in self.ports or ()))
+
+
+def _with_inherited_place(fields: dict[str, Any]) -> dict[str, Any]:
+    """Alternatives with a region or zone in the old form take the cloud (and region) from above.
+
+    In the new form, `infra` of an alternative replaces `infra` above as a whole.
+    """
+    above = {key: fields[key] for key in _OLD_PLACE if isinstance(fields.get(key), str)}
+    if not above:
+        return fields
+
+    def completed(item: Any) -> Any:
+        if not isinstance(item, Mapping) or item.get("infra") is not None:
+            return item
+        own = {key for key in _OLD_PLACE if item.get(key) is not None}
+        if not own or "cloud" in own:
+            return item
+        kept = ("cloud",) if "region" in own else ("cloud", "region")
+        return {**{key: above[key] for key in kept if key in above}, **item}
+
+    for kind in ("any_of", "ordered"):
+        if isinstance(fields.get(kind), (list, tuple)):
+            fields[kind] = [completed(item) for item in fields[kind]]
+    return fields
 
 
 class OldPlace:

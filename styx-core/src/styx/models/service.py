@@ -148,7 +148,7 @@ class PoolSpec(Model):
     """A fixed number of workers; exclusive with `min_workers` and `max_workers`."""
     min_workers: Count | None = None
     """The fewest workers; 0 lets the pool sleep."""
-    max_workers: Annotated[int, BeforeValidator(whole(at_least=1))] | None = None
+    max_workers: Count | None = None
     """The most workers."""
     queue_length_threshold: Annotated[int, BeforeValidator(whole(at_least=1))] = 1
     """Waiting jobs from which a worker is added."""

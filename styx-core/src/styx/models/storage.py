@@ -142,6 +142,8 @@ class Storage(Model):
     """Whether the bucket stays after the job."""
     mode: Annotated[Literal["MOUNT", "COPY", "MOUNT_CACHED"], BeforeValidator(choice(MODES, fold=_upper))] = "MOUNT"
     """MOUNT streams, COPY downloads before the job, MOUNT_CACHED writes through a local cache."""
+    mount_options: Text | None = None
+    """Options for the tool that mounts."""
     type: Annotated[str, BeforeValidator(choice(PRESETS, fold=_upper))] | None = None
     """A preset of mode and tuning for a usual purpose."""
     config: StorageConfig | None = None
