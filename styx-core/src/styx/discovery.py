@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import pluggy
+
+from styx import hookspecs
 from styx.driver import Cloud
 from styx.errors import PluginError
 from styx.plugin import API_VERSION
@@ -25,6 +28,8 @@ DRIVERS: Final = "styx.drivers"
 STORES: Final = "styx.stores"
 HOOKS: Final = "styx"
 COMMANDS: Final = "styx.commands"
+
+_HOOKS_SPECIFIED_ELSEWHERE: Final = frozenset({"styx_add_commands"})  # by styx-cli, through `Hub.add_commands`
 
 OnFailure = Callable[[str, BaseException], None]
 """Told what failed and how, for the log."""
@@ -159,6 +164,61 @@ def upgrade_command(package: str) -> str:
     """What upgrades a package in this environment: environments made by uv have no pip."""
     installer = "pip" if importlib.util.find_spec("pip") else "uv pip"
     return f"{installer} install --upgrade {package}"
+
+
+def register_hooks(manager: pluggy.PluginManager, name: str, failed: OnFailure) -> object:
+    """Load one plugin of group `styx` and register it.
+
+    Raises:
+        PluginError: It can't be loaded, is for another API, or implements a hook that does not exist as it thinks.
+    """
+    plugin = load(HOOKS, name, failed)
+    declared = _declared_api(plugin)
+    if declared != API_VERSION:
+        require_api(declared, *described(HOOKS, name))
+    if isinstance(plugin, type):
+        plugin = plugin()
+    try:
+        manager.register(plugin, name=name)
+        _refuse_unknown_hooks(manager, plugin)
+    except pluggy.PluginValidationError as error:
+        if manager.has_plugin(name):
+            manager.unregister(name=name)
+        what, package = described(HOOKS, name)
+        words = " ".join(str(error).split())
+        raise PluginError(f"{what} does not fit Styx's hooks: {words}", hint=upgrade_hint(package)) from None
+    return plugin
+
+
+def _refuse_unknown_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
+    """What pluggy's `check_pending` does, but of one plugin, with a suggestion, and knowing of the CLI's hook."""
+    from styx.models.suggest import did_you_mean
+
+    for caller in manager.get_hookcallers(plugin) or ():
+        optional = all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is plugin)
+        if caller.has_spec() or optional or caller.name in _HOOKS_SPECIFIED_ELSEWHERE:
+            continue
+        known = [name for name in vars(hookspecs) if name.startswith("styx_")]
+        near = did_you_mean(caller.name, known)
+        raise pluggy.PluginValidationError(plugin, f"there is no hook {caller.name}" + (f": {near}" if near else ""))
+
+
+def _declared_api(plugin: object) -> object:
+    """`STYX_PLUGIN_API` of the plugin or of its module; plugins that declare none were written for the first API."""
+    home = plugin if isinstance(plugin, type) else type(plugin)
+    module = sys.modules.get(home.__module__)
+    return getattr(plugin, "STYX_PLUGIN_API", getattr(module, "STYX_PLUGIN_API", 1))
+
+
+def described(group: str, name: str) -> tuple[str, str | None]:
+    """A plugin as messages name it, and its distribution. Reads all installed metadata."""
+    owners = packages(group, name)
+    return f"plugin {name!r}" + (f" ({owners[0]})" if owners else ""), owners[0].name if owners else None
+
+
+def upgrade_hint(package: str | None) -> str | None:
+    """What to do about a plugin that can't be used."""
+    return f"upgrade or uninstall it: {upgrade_command(package)}" if package else None
 
 
 def conflict(group: str, name: str, owners: list[str]) -> PluginError:

@@ -6,7 +6,6 @@ hook is asked. Constructing a Hub imports no plugin. Hubs are safe to use from s
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import traceback
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from styx.transport.base import Transport
 
 _LOG_LIMIT_BYTES: Final = 1 << 20
-_HOOKS_SPECIFIED_ELSEWHERE: Final = frozenset({"styx_add_commands"})  # by styx-cli, which asks it by itself
 _Kind = Literal["driver", "hook", "command", "store", "file"]
 
 
@@ -223,13 +221,14 @@ class Hub:
             return None
         theirs = getattr(loaded, "name", None)
         if not (isinstance(loaded, type) and issubclass(loaded, Cloud)):
-            what, package = _described(discovery.DRIVERS, name)
-            raise PluginError(f"{what} is not a Cloud class but {loaded!r}", hint=_upgrade_hint(package))
+            what, package = discovery.described(discovery.DRIVERS, name)
+            raise PluginError(f"{what} is not a Cloud class but {loaded!r}", hint=discovery.upgrade_hint(package))
         if loaded.plugin_api != API_VERSION:
-            discovery.require_api(loaded.plugin_api, *_described(discovery.DRIVERS, name))
+            discovery.require_api(loaded.plugin_api, *discovery.described(discovery.DRIVERS, name))
         if theirs != name:
-            what, package = _described(discovery.DRIVERS, name)
-            raise PluginError(f"{what} calls itself {theirs!r}: both must be equal", hint=_upgrade_hint(package))
+            what, package = discovery.described(discovery.DRIVERS, name)
+            message = f"{what} calls itself {theirs!r}: both must be equal"
+            raise PluginError(message, hint=discovery.upgrade_hint(package))
         return loaded
 
     def plugins(self) -> list[PluginInfo]:
@@ -265,7 +264,7 @@ class Hub:
     def _hook_facts(self, name: str) -> dict[str, Any]:
         scratch = pluggy.PluginManager(hookspecs.PROJECT)
         scratch.add_hookspecs(hookspecs)
-        plugin = register_hook_plugin(scratch, name, self._log)
+        plugin = discovery.register_hooks(scratch, name, self._log)
         return {"hooks": tuple(sorted(caller.name for caller in scratch.get_hookcallers(plugin) or ()))}
 
     def _bare_facts(self, group: str, name: str) -> dict[str, Any]:
@@ -484,7 +483,7 @@ class Hub:
             if not self._hook_plugins_loaded:
                 for name in discovery.names(discovery.HOOKS):
                     if not self._manager.has_plugin(name):
-                        register_hook_plugin(self._manager, name, self._log)
+                        discovery.register_hooks(self._manager, name, self._log)
                 self._hook_plugins_loaded = True
         return self._manager
 
@@ -533,59 +532,6 @@ class Hub:
                 file.write(f"{stamp} {what}\n{trace}\n")
         except (OSError, StyxError):
             self.report(f"the plugin log {self.home / 'logs' / 'plugins.log'} can't be written")
-
-
-def register_hook_plugin(manager: pluggy.PluginManager, name: str, failed: discovery.OnFailure) -> object:
-    """Load one plugin of group `styx` and register it.
-
-    Raises:
-        PluginError: It can't be loaded, is for another API, or implements a hook that does not exist as it thinks.
-    """
-    plugin = discovery.load(discovery.HOOKS, name, failed)
-    declared = _declared_api(plugin)
-    if declared != API_VERSION:
-        discovery.require_api(declared, *_described(discovery.HOOKS, name))
-    if isinstance(plugin, type):
-        plugin = plugin()
-    try:
-        manager.register(plugin, name=name)
-        _refuse_unknown_hooks(manager, plugin)
-    except pluggy.PluginValidationError as error:
-        if manager.has_plugin(name):
-            manager.unregister(name=name)
-        what, package = _described(discovery.HOOKS, name)
-        words = " ".join(str(error).split())
-        raise PluginError(f"{what} does not fit Styx's hooks: {words}", hint=_upgrade_hint(package)) from None
-    return plugin
-
-
-def _refuse_unknown_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
-    """What pluggy's `check_pending` does, but of one plugin, with a suggestion, and knowing of the CLI's hook."""
-    from styx.models.suggest import did_you_mean
-
-    for caller in manager.get_hookcallers(plugin) or ():
-        optional = all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is plugin)
-        if caller.has_spec() or optional or caller.name in _HOOKS_SPECIFIED_ELSEWHERE:
-            continue
-        known = [name for name in vars(hookspecs) if name.startswith("styx_")]
-        near = did_you_mean(caller.name, known)
-        raise pluggy.PluginValidationError(plugin, f"there is no hook {caller.name}" + (f": {near}" if near else ""))
-
-
-def _declared_api(plugin: object) -> object:
-    """`STYX_PLUGIN_API` of the plugin or of its module; plugins that declare none were written for the first API."""
-    home = plugin if isinstance(plugin, type) else type(plugin)
-    module = sys.modules.get(home.__module__)
-    return getattr(plugin, "STYX_PLUGIN_API", getattr(module, "STYX_PLUGIN_API", 1))
-
-
-def _described(group: str, name: str) -> tuple[str, str | None]:
-    owners = discovery.packages(group, name)
-    return f"plugin {name!r}" + (f" ({owners[0]})" if owners else ""), owners[0].name if owners else None
-
-
-def _upgrade_hint(package: str | None) -> str | None:
-    return f"upgrade or uninstall it: {discovery.upgrade_command(package)}" if package else None
 
 
 def _configured(config_type: type[DriverConfig], cloud: str, table: Mapping[str, Any]) -> DriverConfig:
