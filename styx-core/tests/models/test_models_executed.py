@@ -55,7 +55,7 @@ def test_examples_are_refused_for_what_they_hold() -> None:
         for path in VALID
     }
     assert {name for name, fields in told.items() if not fields} == {
-        "alternatives", "anchors", "any-gpu-map", "any-gpu-set", "buckets", "fractional",
+        "alternatives", "anchors", "any-gpu-map", "any-gpu-set", "buckets", "finetune-gpu", "fractional",
         "gpu-by-memory", "hello", "job-group",
         "multi-node", "nothing-special", "old-style-alternatives", "old-style-place", "ordered-gpus", "pipeline",
     }  # fmt: skip

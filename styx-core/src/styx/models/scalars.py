@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 
 from styx.models.base import Problem
 from styx.models.suggest import did_you_mean, one_of
-from styx.units import parse_amount, parse_duration_s, parse_size_gib, tidy_number
+from styx.units import parse_amount, parse_duration_s, tidy_number
 
 _INTEGER = re.compile(r"[+-]?\d+")
 
@@ -77,18 +77,6 @@ def amount(
         if at_least is not None and number < at_least:
             raise Problem(f"must be {what}, {tidy_number(at_least)} or more")
         return tidy_number(number)
-
-    return check
-
-
-def size_gib(*, above: float = 0.0) -> Callable[[Any], float]:
-    """A validator for a size, which becomes a number of GiB."""
-
-    def check(value: Any) -> float:
-        size = parse_size_gib(value)
-        if size <= above:
-            raise Problem(f"must be a size above {tidy_number(above)}")
-        return tidy_number(size)
 
     return check
 
