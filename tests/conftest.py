@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -27,6 +28,8 @@ class Styx:
     program: tuple[str, ...] = (str(Path(sys.executable).with_name("styx")),)
     cwd: Path = ROOT
     env: dict[str, str] = field(default_factory=dict)
+    seen_short_paths: set[Path] = field(default_factory=set)
+    """Sockets and folders outside the home that its nodes had when `down` was called."""
 
     def environment(self) -> dict[str, str]:
         """What the command sees: the caller's environment, this home, no colours, a stable width."""
@@ -36,6 +39,8 @@ class Styx:
         self, *arguments: str, code: int | None = 0, timeout_s: float = 120, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run `styx ARGUMENTS`; fail unless the exit code is `code` (None: any)."""
+        if arguments[0] == "down":
+            self.seen_short_paths.update(self.short_paths())
         done = subprocess.run(
             [*self.program, *arguments],
             cwd=self.cwd,
@@ -76,6 +81,15 @@ class Styx:
         """Folders of local nodes that still exist."""
         return [path for path in self.home.glob("local/*") if path.is_dir()]
 
+    def short_paths(self) -> list[Path]:
+        """What nodes keep in the per-user folder of short paths; its name begins with a digest of their folder."""
+        folders = [
+            path for depth in ("*", "*/*", "*/*/*") for path in self.home.glob(f"local/{depth}") if path.is_dir()
+        ]
+        digests = [hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:12] for path in folders]
+        short = Path(os.environ.get("STYX_SOCKET_DIR") or f"/tmp/sx-{os.getuid()}")
+        return [path for digest in digests for path in short.glob(f"{digest}*")]
+
     def assert_nothing_left(self, timeout_s: float = 10) -> None:
         """Nothing runs and no node's folder is left; agents get a moment to be gone from the process table."""
         deadline = time.monotonic() + timeout_s
@@ -83,6 +97,7 @@ class Styx:
             time.sleep(0.05)
         assert not left, f"processes left: {[describe(process) for process in left]}"
         assert not self.node_folders(), f"folders left: {self.node_folders()}"
+        assert not (short := [path for path in self.seen_short_paths if path.exists()]), f"short paths left: {short}"
 
     def remove_everything(self) -> None:
         """After a test, failed or not: end what it made, then whatever still carries its home."""

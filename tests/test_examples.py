@@ -31,6 +31,9 @@ def test_hello(styx: Styx) -> None:
     (row,) = styx.json("status")
     assert (row["state"], row["nodes"], row["usd_per_hour"]) == ("UP", 1, 0)
     assert row["infra"].startswith("local")
+    assert styx.processes()
+    assert styx.node_folders()
+    assert styx.short_paths()
     styx("down", "--yes", row["name"])
     assert styx.json("status") == []
     styx.assert_nothing_left()
