@@ -117,18 +117,18 @@ class Agent:
         return os.pathsep.join(path for path in (self.config().env.get("PATH"), os.environ.get("PATH")) if path)
 
     def _basic_env(self) -> dict[str, str]:
-        return {**taskenv.basics(self.who, self.config()), **self.who.env, **self.who.marks()}
+        return {**self.who.env, **taskenv.basics(self.who, self.config()), **self.who.marks()}
 
     # -- lease ----------------------------------------------------------------------------------------------
 
-    def _observe(self, set_at: float, renewed_at: float) -> lease.Observation:
+    def _observe(self, held: lease.Lease, set_at: float, renewed_at: float) -> lease.Observation:
         began = max(set_at, self.who.started_at)
         busy = self.queue.active()
         return lease.Observation(
             now=time.time(),
             rank=self.who.rank,
             busy=busy,
-            ssh=_somebody_logged_in(),
+            ssh=held.get("wait_for") == "jobs_and_ssh" and _somebody_logged_in(),
             idle_since=max(began, self.queue.last_active),
             set_at=began,
             renewed_at=max(renewed_at, self.who.started_at),
@@ -142,7 +142,9 @@ class Agent:
         note("ending everything: %s" % reason)
         identity.mark_stopped(self.state, reason)
         self.queue.close(reason)
-        spared = {os.getpid(), files.read_object(self.state.supervisor).get("pid")}
+        # The bridge by which a client asked for this belongs to the node too; it ends when the socket is closed.
+        bridges = {pid for pid in self.server.peers() if b"connect" in processes.command_line(pid)}
+        spared = {os.getpid(), files.read_object(self.state.supervisor).get("pid"), *bridges}
 
         def find() -> list[processes.Process]:
             return [process for process in instance.members(self.state, self.who) if process.pid not in spared]

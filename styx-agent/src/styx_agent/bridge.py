@@ -7,25 +7,23 @@ import socket
 import sys
 import threading
 
+from styx_agent import client
 from styx_agent.faults import AgentFailure
 
 _CHUNK_BYTES = 1 << 16
+_CONNECT_S = 10.0
 _LAST_ANSWERS_S = 2.0
 
 
 def open_socket(path: str) -> socket.socket | None:
     """A connection to the agent, or None when nobody listens."""
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        stream.settimeout(10.0)
-        stream.connect(path)
-        stream.settimeout(None)
-    except (ConnectionError, FileNotFoundError, BlockingIOError, socket.timeout):
-        stream.close()
+        stream = client.open_socket(path, _CONNECT_S)
+    except (ConnectionError, FileNotFoundError):
         return None
     except OSError as error:
-        stream.close()
         raise AgentFailure("cannot reach the agent's socket %s: %s" % (path, error.strerror or error)) from error
+    stream.settimeout(None)
     return stream
 
 

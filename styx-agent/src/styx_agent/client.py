@@ -82,6 +82,29 @@ class Connection:
             self._received += data
 
 
+def open_socket(path: str, timeout: float) -> socket.socket:
+    """A connected socket with that timeout.
+
+    Raises:
+        OSError: Nobody listens there, or nobody takes the connection in time.
+    """
+    deadline = time.monotonic() + timeout
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream.settimeout(timeout)
+    while True:
+        try:
+            stream.connect(path)
+            return stream
+        except BlockingIOError:  # many clients at once: the line is full, for a moment
+            if time.monotonic() >= deadline:
+                stream.close()
+                raise
+            time.sleep(0.01)
+        except OSError:
+            stream.close()
+            raise
+
+
 def connect(socket_path: str, timeout: float = 10.0, name: str = "styx_agent.client") -> Connection:
     """Connect and say hello.
 
@@ -89,10 +112,8 @@ def connect(socket_path: str, timeout: float = 10.0, name: str = "styx_agent.cli
         OSError: Nobody listens there.
         AgentError: The agent does not answer, or speaks no common version.
     """
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream = open_socket(socket_path, timeout)
     try:
-        stream.settimeout(timeout)
-        stream.connect(socket_path)
         connection = Connection(stream)
         connection.hello = connection.call("hello", {"versions": list(protocol.VERSIONS), "client": name}, timeout)
     except BaseException:

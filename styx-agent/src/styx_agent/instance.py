@@ -13,6 +13,7 @@ from styx_agent.paths import State, prepare_socket_folder, remove_socket
 
 _SHUTDOWN_S = 40.0
 _LOCK_S = 60.0
+_STOPPING_S = 10.0
 
 
 def start(state: State, wanted: identity.Identity, timeout_s: float) -> dict[str, Any]:
@@ -78,9 +79,11 @@ def _start_lock(state: State, timeout_s: float) -> int:
 
 def _raise_up(state: State, wanted: identity.Identity) -> None:
     known = identity.load(state)
-    lock = locks.take(state.supervisor_lock, block=False)
+    stopped = known is not None and known.stopped is not None
+    # A supervisor whose agent has just ended on purpose is about to end, too.
+    lock = locks.take_within(state.supervisor_lock, _STOPPING_S if stopped else 0.0)
     if lock is None:
-        if known is not None and known.stopped is not None:
+        if known is not None and stopped:
             raise AgentFailure("the agent %s is being stopped; try again" % known.mark)
         return
     try:
@@ -153,6 +156,7 @@ def members(state: State, known: identity.Identity | None) -> list[processes.Pro
     roots = {pid for pid, began in _recorded_roots(state) if pid in seen and seen[pid].start == began}
     if known is not None:
         roots |= processes.marked(seen, known.marks())
+    roots |= processes.writing_below(seen, state.logs)
     found = roots | processes.descendants(seen, roots)
     spared = {os.getpid()} | processes.marked(found, {identity.SELF_ACTION_MARK: "1"})
     return [seen[pid] for pid in sorted(found - spared) if not seen[pid].dead]

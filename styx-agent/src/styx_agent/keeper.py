@@ -24,14 +24,14 @@ _POWEROFF = (["systemctl", "poweroff"], ["poweroff"], ["shutdown", "-h", "now"])
 class Keeper:
     """Holds the lease.
 
-    `observe(set_at, renewed_at)` looks at the node; `end_all(reason)` ends every job and process of it but the agent;
+    `observe(lease, set_at, renewed_at)` looks at the node; `end_all(reason)` ends every process of it but the agent;
     `leave()` ends the agent and does not return; `env()` is the environment for a command.
     """
 
     def __init__(
         self,
         state: State,
-        observe: Callable[[float, float], lease.Observation],
+        observe: Callable[[lease.Lease, float, float], lease.Observation],
         end_all: Callable[[str], list[int]],
         leave: Callable[[], None],
         env: Callable[[], dict[str, str]],
@@ -69,7 +69,7 @@ class Keeper:
             held, set_at, renewed_at, ending = self._lease, self._set_at, self._renewed_at, self._ending
         if held is None:
             return {}
-        verdict = lease.decide(held, self._observe(set_at, renewed_at))
+        verdict = lease.decide(held, self._observe(held, set_at, renewed_at))
         return {**held, "ends_at": verdict.ends_at, "reason": ending or verdict.reason, "ending": ending is not None}
 
     def renew(self) -> None:
@@ -89,7 +89,7 @@ class Keeper:
             held, set_at, renewed_at = self._lease, self._set_at, self._renewed_at
             if held is None or self._ending is not None:
                 return
-        verdict = lease.decide(held, self._observe(set_at, renewed_at))
+        verdict = lease.decide(held, self._observe(held, set_at, renewed_at))
         if not verdict.due or verdict.reason is None:
             return
         action = held["actions"].get(held["action"]) or {"kind": "exit"}

@@ -19,7 +19,7 @@ _DEFAULT_CHUNK_BYTES = 256 * 1024
 _LARGEST_CHUNK_BYTES = 4 * 1024 * 1024
 _STREAMS = ("setup", "run", "driver")
 _GRACE_S = 3.0
-_ALWAYS_SLOW = frozenset(("job.cancel", "rank.cancel", "node.info", "node.metrics", "shutdown", "job.submit"))
+_ALWAYS_SLOW = frozenset(("job.cancel", "rank.cancel", "node.info", "node.metrics", "shutdown"))
 
 
 def is_slow(method: str, params: dict[str, Any]) -> bool:

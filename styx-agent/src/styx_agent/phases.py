@@ -221,7 +221,9 @@ class Phases:
         runners = self._runner_pids(job_id)
         found = processes.descendants(seen, runners)
         mark = {JOB_MARK: job_mark(self._who, job_id)}
-        strangers = processes.marked([pid for pid in seen if pid not in found and pid not in runners], mark)
+        others = [pid for pid in seen if pid not in found and pid not in runners]
+        logs = os.path.dirname(self._state.log(job_id, "run"))
+        strangers = processes.marked(others, mark) | processes.writing_below(others, logs)
         for phase in self.of_job(job_id):
             child = files.read_object(self._file(job_id, phase.name)("pid")).get("child")
             # Only while nobody can have got the pid anew, as after a restart of the machine.

@@ -121,6 +121,30 @@ def marked(processes: Iterable[int], marks: Mapping[str, str]) -> set[int]:
     return {pid for pid in processes if wanted <= environment(pid)}
 
 
+def writing_below(processes: Iterable[int], folder: str) -> set[int]:
+    """Those of `processes` whose standard output or error is a file below `folder`. Linux only; elsewhere none."""
+    found = set()
+    prefix = os.path.realpath(folder) + os.sep
+    for pid in processes:
+        for stream in (1, 2):
+            try:
+                if os.readlink("/proc/%d/fd/%d" % (pid, stream)).startswith(prefix):
+                    found.add(pid)
+                    break
+            except OSError:
+                break
+    return found
+
+
+def command_line(pid: int) -> list[bytes]:
+    """The arguments of a process; empty when they cannot be read."""
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as stream:
+            return stream.read().split(b"\0")
+    except OSError:
+        return []
+
+
 def boot_id() -> str:
     """Changes with every start of the machine; empty where that cannot be told."""
     try:
@@ -140,22 +164,20 @@ def send(process: Process, number: int) -> None:
 def end(find: Callable[[], list[Process]], *, grace_s: float, deadline_s: float = 10.0) -> list[int]:
     """End every process that `find` returns, and verify.
 
-    They get SIGTERM and `grace_s`; then SIGKILL again and again, because new ones may be forked meanwhile, until
-    two looks in a row find nothing.
+    Those of the first look get SIGTERM, and all `grace_s`: what they start to clean up is left to do so. Then SIGKILL
+    again and again, because new ones may be forked meanwhile, until two looks in a row find nothing.
 
     Returns:
         Pids that are alive after all that: in an uninterruptible sleep, or not ours to kill.
     """
     began = time.monotonic()
-    warned: set[tuple[int, str]] = set()
     pause = 0.005
     found = find()
-    while found and time.monotonic() - began < grace_s:
+    if grace_s > 0:
         for process in found:
-            if (process.pid, process.start) not in warned:
-                warned.add((process.pid, process.start))
-                send(process, signal.SIGTERM)
-                send(process, signal.SIGCONT)
+            send(process, signal.SIGTERM)
+            send(process, signal.SIGCONT)
+    while found and time.monotonic() - began < grace_s:
         time.sleep(pause)
         pause = min(pause * 2, 0.1)
         found = find()

@@ -32,7 +32,7 @@ class Server:
         self._dispatch = dispatch
         self._is_slow = is_slow
         self._lock = threading.Lock()
-        self._open = 0
+        self._open: dict[socket.socket, int] = {}
         self._listener: socket.socket | None = None
         self._inode = 0
 
@@ -44,10 +44,11 @@ class Server:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(self.path)  # mode 0600 by the umask; the folder is 0700
         os.chmod(self.path, 0o600)
-        listener.listen(128)
+        listener.listen(512)
         old, self._listener = self._listener, listener
         self._inode = os.stat(self.path).st_ino
         if old is not None:
+            _shut(old)  # wakes the thread that accepts on it
             old.close()
         threading.Thread(target=self._accept, args=(listener,), name="accept", daemon=True).start()
 
@@ -61,6 +62,11 @@ class Server:
         note("the socket %s is gone; making it again" % self.path)
         self.listen()
 
+    def peers(self) -> set[int]:
+        """Pids of the processes that are connected, where the system tells."""
+        with self._lock:
+            return set(self._open.values()) - {0}
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
@@ -72,8 +78,9 @@ class Server:
                 time.sleep(0.2)
                 continue
             with self._lock:
-                crowded = self._open >= _MAX_CONNECTIONS
-                self._open += not crowded
+                crowded = len(self._open) >= _MAX_CONNECTIONS
+                if not crowded:
+                    self._open[stream] = _peer(stream)
             if crowded:
                 stream.close()
                 continue
@@ -86,9 +93,9 @@ class Server:
         except OSError:
             pass  # the client is gone
         finally:
-            stream.close()
             with self._lock:
-                self._open -= 1
+                del self._open[stream]
+            stream.close()
 
 
 class Connection:
@@ -193,6 +200,17 @@ class Connection:
                 # A part may be out: nothing sensible can follow it. Also wakes the reading thread.
                 _shut(self._stream)
                 raise
+
+
+def _peer(stream: socket.socket) -> int:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    credentials = struct.Struct("iII")
+    try:
+        found = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+    except OSError:
+        return 0
+    return int(credentials.unpack(found)[0])
 
 
 def _shut(stream: socket.socket) -> None:
