@@ -57,7 +57,8 @@ class IdentityChecks:
         probe = subprocess.run(
             [sys.executable, "-c", PROBE, target], capture_output=True, text=True, env=env, timeout=60, check=False
         )
-        assert probe.returncode == 0, f"{module} can't be imported by itself: {probe.stderr.strip()[-500:]}"
+        last = (probe.stderr.strip().splitlines() or ["no reason given"])[-1]
+        assert probe.returncode == 0, f"{module} can't be imported by itself: {last}"
         own = {"styx", module.partition(".")[0]}
         heavy = set(json.loads(probe.stdout)) - sys.stdlib_module_names - own - harness.light_imports
         assert not heavy, (
