@@ -103,23 +103,22 @@ def as_command(value: Any, name: str, package: str) -> TyperCommand | TyperGroup
 
 def _foreign_command(command: Any, name: str) -> TyperCommand:
     """A click command under Typer, which carries its own copy of click: hand it the rest of the line unread."""
-    import typer
     from typer.core import TyperCommand
 
-    shell = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    class Foreign(TyperCommand):
+        """Runs a command of another framework."""
 
-    def run(ctx: typer.Context) -> None:
-        command.main(args=list(ctx.args), prog_name=f"styx {name}")
+        def invoke(self, ctx: Any) -> Any:
+            """Let it read its own arguments; it exits by itself."""
+            return command.main(args=list(ctx.args), prog_name=f"styx {name}")
 
-    shell.command(
+    return Foreign(
         name,
         help=getattr(command, "help", None) or "",
         add_help_option=False,
+        rich_markup_mode=None,
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )(run)
-    made = typer.main.get_command(shell)
-    assert isinstance(made, TyperCommand)
-    return made
+    )
 
 
 def contested_error(name: str, rivals: Sequence[Extra]) -> PluginError:

@@ -14,7 +14,7 @@ from styx.errors import Fault, InvalidInput, StyxError
 class Shape(BaseModel):
     """Base of every value here."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class FaultInfo(Shape):

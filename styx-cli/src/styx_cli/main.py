@@ -67,9 +67,20 @@ def _dispatch(arguments: list[str], app: App) -> int:
         app.note(help_text())
         return 2
 
+    import typer
+
     from styx_cli.group import make_group
 
-    result = make_group().main(args=arguments, prog_name="styx", standalone_mode=False, obj=app)
+    group = make_group()
+    if "_STYX_COMPLETE" in os.environ:
+        group.main(args=arguments, prog_name="styx", standalone_mode=False, obj=app)
+        return 0
+    # Not `group.main`: it turns Ctrl-C and a closed pipe into exit codes of its own.
+    try:
+        with group.make_context("styx", arguments, obj=app) as context:
+            result = group.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
     return result if isinstance(result, int) else 0
 
 

@@ -57,7 +57,7 @@ class Steps:
         took = now - step.since if step else 0.0
         if step is None or took < _LINE_AFTER_S:
             return []
-        return [f"  {title} ({elapsed(took)})"]
+        return [f"  {step.title} ({elapsed(took)})"]
 
     def due(self, now: float) -> list[str]:
         """Lines about steps that have been silent for too long."""

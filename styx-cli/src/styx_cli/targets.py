@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,27 @@ def matching(client: Client, names: Sequence[str], *, refresh: bool = False) -> 
     Raises:
         NotFound: A name or a glob matches nothing.
     """
-    views = client.status(tuple(names), refresh=refresh)
+    known = client.names() if names else []
     for name in names:
-        if not any(fnmatchcase(view.name, name) for view in views):
-            raise no_cluster(name, client.names())
-    return views
+        if not any(fnmatchcase(each, name) for each in known):
+            raise no_cluster(name, known)
+    return client.status(tuple(names), refresh=refresh)
+
+
+@contextmanager
+def suggesting(client: Client, name: str) -> Iterator[None]:
+    """Let a call that knows ended clusters, too, say which name was probably meant.
+
+    Raises:
+        NotFound: With the nearest name as its hint, where there is one.
+    """
+    try:
+        yield
+    except NotFound as error:
+        known = client.names()
+        if name in known:
+            raise
+        raise NotFound(error.message, hint=no_cluster(name, known).hint) from None
 
 
 def no_cluster(name: str, known: Sequence[str]) -> NotFound:

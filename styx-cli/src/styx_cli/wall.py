@@ -42,7 +42,7 @@ def as_styx_error(app: App, error: BaseException) -> StyxError:
     """The error that the user is told about; an unexpected one leaves its traceback in a file."""
     if isinstance(error, StyxError):
         return error
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":  # Typer's own Ctrl-C
         return Interrupted("interrupted")
     if _is_usage(error):
         return _usage_error(error)

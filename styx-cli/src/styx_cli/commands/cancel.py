@@ -35,8 +35,9 @@ def cancel(
         raise UsageError("name jobs or give --all, not both")
     from styx_cli.confirm import ask
     from styx_cli.progress import Progress
+    from styx_cli.targets import suggesting
 
-    with app.client(config) as client:
+    with app.client(config) as client, suggesting(client, cluster):
         if every and not yes and app.is_terminal("stdin") and app.is_terminal("stderr"):
             ask(app, f"Cancel every job of {cluster}?", what=f"cancel of every job of {cluster}")
         with Progress(app) as progress, progress.waiting(f"cancelling on {cluster}"):

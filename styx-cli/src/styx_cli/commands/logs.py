@@ -47,7 +47,9 @@ def logs(
     as_json = out.wants_json(app)
     if status and sync_down:
         raise UsageError("--status and --sync-down exclude each other")
-    with app.client(config) as client:
+    from styx_cli.targets import suggesting
+
+    with app.client(config) as client, suggesting(client, cluster):
         if sync_down:
             return _sync_down(app, client, cluster, job_ids or (), Path(to), as_json=as_json)
         if status:

@@ -17,7 +17,9 @@ def why(ctx: typer.Context, cluster: ClusterArgument, *, out: OutputFlags, confi
     """
     app = app_of(ctx)
     as_json = out.wants_json(app)
-    with app.client(config) as client:
+    from styx_cli.targets import suggesting
+
+    with app.client(config) as client, suggesting(client, cluster):
         story = client.why(cluster)
     if as_json:
         from styx_cli.jsonout import to_json
