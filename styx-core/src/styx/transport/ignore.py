@@ -5,33 +5,34 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from styx.errors import Fault, InvalidInput
-
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
+from styx.transport.gitpattern import Rules
 
 _OWN_FILES = (".styxignore", ".skyignore")
-_GIT_FILE = ".gitignore"
+GIT_FILE = ".gitignore"
 
 
 @dataclass(frozen=True)
 class _Level:
-    """One ignore file's patterns and what to put before a path of the tree to get a path they are written for.
+    """One ignore file.
 
-    For a file above the tree `above` is the tree's path below it, with a slash; for a file inside, `base` is its own
-    folder's path in the tree.
+    Attributes:
+        rules: What it says.
+        above: For a file above the tree: the tree's path below it.
+        base: For a file inside the tree: its folder's path in the tree.
     """
 
-    spec: GitIgnoreSpec
+    rules: Rules
     above: str = ""
     base: str = ""
 
-    def verdict(self, path: str) -> bool | None:
+    def verdict(self, path: str, *, folder: bool) -> bool | None:
         if self.base:
             path = path[len(self.base) + 1 :]
-        return self.spec.check_file(self.above + path).include
+        elif self.above:
+            path = f"{self.above}/{path}"
+        return self.rules.verdict(path, folder=folder)
 
 
 class Ignored:
@@ -48,22 +49,24 @@ class Ignored:
             if (file := root / name).is_file():
                 return cls((_Level(_read(file)),), nested=False)
         levels = _levels_above(root)
-        if (file := root / _GIT_FILE).is_file():
+        if (file := root / GIT_FILE).is_file():
             levels += (_Level(_read(file)),)
         return cls(levels, nested=True)
 
     def enter(self, folder: Path, path: str) -> Ignored:
-        """The rules in `folder`, which is `path` in the tree; asked for when it holds an ignore file."""
-        file = folder / _GIT_FILE
+        """The rules in `folder`, which is `path` in the tree; asked for when it holds a `.gitignore`."""
+        file = folder / GIT_FILE
         if not self._nested or not file.is_file():
             return self
         return Ignored((*self._levels, _Level(_read(file), base=path)), nested=True)
 
     def hides(self, path: str, *, folder: bool) -> bool:
-        """Whether `path` stays behind. The innermost ignore file with an opinion decides."""
-        name = f"{path}/" if folder else path
+        """Whether `path` stays behind. The innermost ignore file with an opinion decides.
+
+        What is in a hidden folder is never asked for: nothing in it can be brought back.
+        """
         for level in reversed(self._levels):
-            verdict = level.verdict(name)
+            verdict = level.verdict(path, folder=folder)
             if verdict is not None:
                 return verdict
         return False
@@ -76,29 +79,27 @@ def _levels_above(root: Path) -> tuple[_Level, ...]:
         return ()
     folders = [folder for folder in reversed(root.parents) if folder == top or top in folder.parents]
     levels: list[_Level] = []
-    for folder, name in [(top, ".git/info/exclude"), *((folder, _GIT_FILE) for folder in folders)]:
+    for folder, name in [(top, ".git/info/exclude"), *((folder, GIT_FILE) for folder in folders)]:
         if (file := folder / name).is_file():
             below = root.relative_to(folder).as_posix()
-            levels.append(_Level(_read(file), above="" if below == "." else f"{below}/"))
-    outer = [level for level in levels if level.above]
-    verdicts = (level.verdict("") for level in reversed(outer))
-    if next((verdict for verdict in verdicts if verdict is not None), False):
+            levels.append(_Level(_read(file), above="" if below == "." else below))
+    if _tree_is_hidden(levels):
         return tuple(level for level in levels if not level.above)
     return tuple(levels)
 
 
-def _read(file: Path) -> GitIgnoreSpec:
-    from pathspec import GitIgnoreSpec
+def _tree_is_hidden(levels: list[_Level]) -> bool:
+    """Whether the tree, or a folder between it and the repository's top, is hidden by a file above it."""
+    for level in reversed(levels):
+        parts = level.above.split("/") if level.above else []
+        for count in range(1, len(parts) + 1):
+            if level.rules.verdict("/".join(parts[:count]), folder=True):
+                return True
+    return False
 
+
+def _read(file: Path) -> Rules:
     try:
-        lines = os.fsdecode(file.read_bytes()).splitlines()
+        return Rules(os.fsdecode(file.read_bytes()).split("\n"))
     except OSError as error:
         raise InvalidInput([Fault(f"cannot be read: {error.strerror}", file=str(file))]) from error
-    for number, line in enumerate(lines, 1):
-        try:
-            GitIgnoreSpec.from_lines([line])
-        except ValueError:
-            raise InvalidInput(
-                [Fault("not a pattern that git knows", file=str(file), line=number, value=line)]
-            ) from None
-    return GitIgnoreSpec.from_lines(lines)
