@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -62,9 +63,9 @@ class FakeCloud:
         self.path = path
         self._shelf: Shelf = FileShelf(path, world or World()) if path else MemoryShelf(world or World())
 
-    @property
+    @cached_property
     def world(self) -> World:
-        """The set-up in force."""
+        """The set-up in force; it never changes, so it is read once."""
         with self._shelf.books() as books:
             return books.world
 

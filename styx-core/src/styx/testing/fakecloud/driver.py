@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
@@ -289,7 +290,7 @@ class FakeDriver(
 
     # ----------------------------------------------------------------------------------------------- workings
 
-    @property
+    @cached_property
     def _cloud(self) -> FakeCloud:
         """The vendor's client: opened on first use, not in the constructor."""
         given = self.context.extra.get("fakecloud")
