@@ -151,7 +151,7 @@ class Driver:
         if self._link is not None or time.monotonic() < self._relink_at:
             return
         self._links += 1
-        order = {name: self._job.get(name) or 0 for name in ("num_nodes", "cpus", "gpus")}
+        order = {name: self._job.get(name) or 0 for name in ("job_id", "num_nodes", "cpus", "gpus")}
         # Only the first start takes slots for all: later some nodes may be gone, and the others must be reached.
         order["again"] = any(rank.touched for rank in self._gang.ranks)
         self._link = LinkProcess(self._links, self._layout, order, self._events)

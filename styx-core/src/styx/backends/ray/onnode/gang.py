@@ -25,7 +25,7 @@ CANCEL_ANSWER_S = 9.0
 RETRY_S = 0.5
 DEAF_S = 7.0
 """Silence of all nodes after which the link is made anew: Ray may have been restarted under it."""
-ABANDON_S = 120.0
+ABANDON_S = 90.0
 """A rank ends by itself when nobody has asked about it for so long: its coordinator or this node is gone."""
 
 IDLE, STARTING, RUNNING, ENDED = "idle", "starting", "running", "ended"
@@ -289,7 +289,7 @@ def _decide(gang: Gang) -> Tuple[Gang, List[Action]]:
     if all(rank.stage == ENDED for rank in gang.ranks):
         if gang.phase + 1 == len(gang.phases):
             return replace(gang, verdict=Outcome(SUCCEEDED, 0), stop_by=gang.now), actions
-        ranks = [replace(rank, stage=IDLE) for rank in gang.ranks]
+        ranks = [replace(rank, stage=IDLE, call=None, quiet_until=0.0) for rank in gang.ranks]
         gang = replace(gang, phase=gang.phase + 1, ranks=tuple(ranks))
         actions.append(Progress(RUN_STATE[gang.phases[gang.phase]]))
     return gang, actions
@@ -306,7 +306,7 @@ def _advance(gang: Gang) -> Tuple[Gang, List[Action]]:
     if not gang.link_up:
         return gang, actions
     for number, rank in enumerate(gang.ranks):
-        what = _question(gang, rank)
+        what = _question(gang, number, rank)
         if what is None or rank.call is not None or gang.now < rank.quiet_until:
             continue
         call = gang.calls + 1
@@ -325,9 +325,9 @@ def _advance(gang: Gang) -> Tuple[Gang, List[Action]]:
     return gang, actions
 
 
-def _question(gang: Gang, rank: Rank) -> Optional[str]:
+def _question(gang: Gang, number: int, rank: Rank) -> Optional[str]:
     if gang.verdict is not None:
-        return "cancel" if rank.touched and not rank.stopped else None
+        return "cancel" if number in _unsure(gang) else None
     return "start" if rank.stage in (IDLE, STARTING) else "wait"
 
 
@@ -336,10 +336,13 @@ def _lost(gang: Gang, rank: Rank) -> bool:
 
 
 def _unsure(gang: Gang) -> List[int]:
-    """Ranks where something of the job may still run."""
+    """Ranks where something of the job may still run.
+
+    Never rank 0: a cancel there would end this coordinator too, and what it leaves its agent ends after it.
+    """
     if gang.verdict == Outcome(SUCCEEDED, 0):
         return []
-    return [number for number, rank in enumerate(gang.ranks) if rank.touched and not rank.stopped]
+    return [number for number, rank in enumerate(gang.ranks) if number and rank.touched and not rank.stopped]
 
 
 def _ray_is_gone(gang: Gang) -> bool:

@@ -59,7 +59,6 @@ def remove_leftovers(layout: Layout, spec: Dict[str, Any]) -> List[int]:
     known = [keeper, *recorded.get("processes", [])]
 
     def find() -> List[int]:
-        processes.reap()
         found = set(processes.in_session(keeper[0], keeper[1]))
         if spec:
             found.update(processes.marked(MARK, mark(spec)))

@@ -30,6 +30,8 @@ def ray_environment(layout: Layout) -> Dict[str, str]:
         "RAY_memory_monitor_refresh_ms": "0",
         # A node whose head came back with a new life leaves after this long; its keeper starts it again.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+        # Ray's workers rename themselves over their environment, and nobody could tell whose they are any more.
+        "SPT_NOENV": "1",
         "RAY_ROTATION_MAX_BYTES": "5000000",
         "RAY_ROTATION_BACKUP_COUNT": "1",
     }
@@ -145,5 +147,6 @@ def main(root: str) -> int:
         os.write(report, json.dumps({"error": text[:500]}).encode("utf-8"))
         return 1
     os.write(report, json.dumps({"processes": processes}).encode("utf-8"))
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # Ray's exit handlers would take time, and there is nothing to clean up

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from typing import Any, Dict, List
@@ -18,6 +19,7 @@ from .layout import Layout, NodeFailure, read_json
 
 GATHER_S = 50.0
 """How long all nodes may take to join and grant the job's slots."""
+LAST_WORDS_S = 4.0
 _SHARE = 0.001
 """Of a rank's resource, for each job: a thousand may run side by side."""
 
@@ -119,6 +121,14 @@ class Link:
         pending = actor.call.remote(question["method"], question["params"], question["timeout_s"])
         pending.future().add_done_callback(lambda done: self._answer(question["call"], done))
 
+    def end_ranks(self) -> None:
+        """Tell every node to end its rank, without waiting for long."""
+        import ray
+
+        params = {"job_id": self._order["job_id"], "grace_s": 1.0}
+        pending = [actor.call.remote("rank.cancel", params, LAST_WORDS_S) for actor in self._actors]
+        ray.wait(pending, num_returns=len(pending), timeout=LAST_WORDS_S)
+
     def _answer(self, call: int, done: Any) -> None:
         try:
             answer = done.result()
@@ -147,6 +157,8 @@ def main(root: str) -> int:
         link.say({"failed": text[:300]})
         os._exit(1)
     link.say({"up": True})
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in sys.stdin:
         link.ask(json.loads(line))
+    link.end_ranks()  # the driver kills its link when all is well: it was killed itself
     os._exit(0)  # Ray ends the actors and returns the slots when it sees this process gone
