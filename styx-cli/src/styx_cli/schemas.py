@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 import types
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 
@@ -49,11 +53,7 @@ _PLAIN: Final[dict[str, Any]] = {"dict[str, str]": dict[str, str], "list[int]": 
 
 def output_schema(output: Output) -> dict[str, Any]:
     """The JSON Schema of what a command prints (for `lines`, of each line)."""
-    from pydantic import TypeAdapter
-
-    kind = output_type(output)
-    schema: dict[str, Any] = TypeAdapter(kind).json_schema(mode="serialization")
-    return {"title": f"styx {output.command}", "description": output.says, **schema}
+    return {"title": f"styx {output.command}", "description": output.says, **_schema(output_type(output))}
 
 
 def output_type(output: Output) -> Any:
@@ -71,9 +71,46 @@ def error_schema() -> dict[str, Any]:
     """The JSON Schema of a failure on stderr."""
     from styx_cli.jsonout import ErrorReport
 
-    return ErrorReport.model_json_schema(mode="serialization")
+    return _schema(ErrorReport)
 
 
 def all_schemas() -> dict[str, dict[str, Any]]:
     """Every schema by command, and `error` for failures."""
     return {**{output.command: output_schema(output) for output in OUTPUTS}, "error": error_schema()}
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    """JSON Schema with the text below each field as its description.
+
+    pydantic can do that itself, but at the price of reading the source of every model at every start of `styx`.
+    """
+    from pydantic import TypeAdapter
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Described(GenerateJsonSchema):
+        """Adds the descriptions."""
+
+        def model_schema(self, schema: Any) -> Any:
+            """One model."""
+            made = super().model_schema(schema)
+            for name, text in _field_texts(schema["cls"]).items():
+                made.get("properties", {}).get(name, {}).setdefault("description", text)
+            return made
+
+    made: dict[str, Any] = TypeAdapter(kind).json_schema(mode="serialization", schema_generator=Described)
+    return made
+
+
+def _field_texts(model: type[Any]) -> dict[str, str]:
+    """The text below each field, in the model's source."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    statements = body.body if isinstance(body, ast.ClassDef) else []
+    return {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in pairwise(statements)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
