@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from styx.errors import StyxError
 from styx.provision.world import World
 from styx.state.rows import ClusterRow
+from styx_agent.protocol import FAILED_DRIVER, MAX_WAIT_S, PENDING, SETTING_UP, TERMINAL_STATES
 
 if TYPE_CHECKING:
     from styx.provision.nodeup import Up
@@ -96,6 +98,7 @@ def live(
 
     kept = Kept(world, row.key, job_id)
     failed: StyxError | None = None
+    watch = JobWatch(job_id, ups) if follow and len(ups) > 1 else None
     for stream in STREAMS:
         sources = []
         for up in ups:
@@ -103,7 +106,8 @@ def live(
             size = kept.size(stream, rank)
             if size and not tail:
                 yield Output(rank, stream, kept.path(stream, rank).read_bytes()[:size])
-            sources.append(Source(rank, up.agent, job_id, stream, -tail if tail else size))
+            ended = watch.over(stream) if watch is not None else None
+            sources.append(Source(rank, up.agent, job_id, stream, -tail if tail else size, ended))
         for piece in follow_all(sources, wait=follow, patience_s=patience_s):
             if piece.error is not None:
                 failed = failed or piece.error
@@ -112,6 +116,32 @@ def live(
             yield Output(piece.rank, stream, piece.data)
     if failed is not None:
         raise failed
+
+
+class JobWatch:
+    """Follows a job's state on rank 0, for the streams of ranks whose agents do not know the job's end."""
+
+    def __init__(self, job_id: int, ups: Sequence[Up]) -> None:
+        self._job_id = job_id
+        self._head = next((up for up in ups if up.node.rank == 0), None)
+        self._state = ""
+        if self._head is not None:
+            threading.Thread(target=self._follow, name="styx job watch", daemon=True).start()
+
+    def _follow(self) -> None:
+        assert self._head is not None
+        try:
+            while self._state not in TERMINAL_STATES:
+                asked = {"job_id": self._job_id, "not_state": self._state, "wait_s": MAX_WAIT_S}
+                self._state = str(self._head.agent.call("job.wait", asked, timeout_s=MAX_WAIT_S + 30.0)["state"])
+        except StyxError:
+            self._state = FAILED_DRIVER  # without rank 0 no rank goes on; its own stream says why
+
+    def over(self, stream: str) -> Callable[[], bool]:
+        """Whether a stream has ended, as far as the job's state tells."""
+        if stream == "setup":
+            return lambda: self._state not in ("", PENDING, SETTING_UP)
+        return lambda: self._state in TERMINAL_STATES
 
 
 def keep(world: World, row: ClusterRow, ups: Sequence[Up], job_ids: Sequence[int], *, patience_s: float = 2.0) -> None:

@@ -6,7 +6,7 @@ import base64
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from styx.errors import DeadlineExceeded, StyxError, Unreachable
@@ -15,6 +15,8 @@ from styx.transport.base import NodeGone
 from styx_agent.protocol import MAX_WAIT_S
 
 _CHUNK_BYTES = 1 << 18
+_TOLD_WAIT_S = 1.0
+"""How long a read is held where the end is not known to the agent that holds it."""
 _LONGEST_HELD_LINE = 1 << 16
 
 
@@ -27,6 +29,7 @@ def follow(
     wait: bool = True,
     wait_s: float = 20.0,
     patience_s: float = 60.0,
+    ended: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[int, bytes]]:
     """Yield `(offset, bytes)` of one rank's stream until its writer has ended.
 
@@ -38,11 +41,16 @@ def follow(
         wait: False ends at the present end of the stream.
         wait_s: How long one request is held by the agent.
         patience_s: How long an unreachable agent is tried again before the error is raised.
+        ended: Whether nothing more will be written, for agents that cannot know it themselves: only rank 0 knows that
+            a job has no set-up, or ended before its turn. Asked before a read, so that what it wrote last is read.
     """
     held_s = min(wait_s, MAX_WAIT_S) if wait else 0.0
+    if ended is not None:
+        held_s = min(held_s, _TOLD_WAIT_S)
     give_up: float | None = None
     while True:
         params = {"job_id": job_id, "stream": stream, "offset": offset, "max_bytes": _CHUNK_BYTES, "wait_s": held_s}
+        over = ended is not None and ended()
         try:
             chunk = agent.call("log.read", params, timeout_s=held_s + 30.0)
         except (Unreachable, DeadlineExceeded) as error:
@@ -57,7 +65,7 @@ def follow(
         if data:
             yield offset, data
             offset += len(data)
-        if chunk.get("eof") or (not wait and not data):
+        if chunk.get("eof") or ((over or not wait) and not data):
             return
 
 
@@ -70,6 +78,7 @@ class Source:
     job_id: int
     stream: str
     offset: int = 0
+    ended: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,13 @@ def follow_all(sources: Sequence[Source], *, wait: bool = True, patience_s: floa
         held = HeldLines()
         try:
             for offset, data in follow(
-                source.agent, source.job_id, source.stream, source.offset, wait=wait, patience_s=patience_s
+                source.agent,
+                source.job_id,
+                source.stream,
+                source.offset,
+                wait=wait,
+                patience_s=patience_s,
+                ended=source.ended,
             ):
                 for start, lines in held.add(offset, data):
                     if not put(Piece(source.rank, start, lines)):
