@@ -25,7 +25,7 @@ from styx.errors import StyxError
 class Value(BaseModel):
     """Base of every frozen value that crosses a boundary."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 # --------------------------------------------------------------------------------------------------------- values
@@ -375,6 +375,8 @@ class SelfEnd(Value):
 
 class DriverConfig(Value):
     """Base of a driver's own settings, read from `clouds.<name>` of the config; every field has a docstring."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
