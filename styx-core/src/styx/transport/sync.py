@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import os
+import stat
 import struct
 import tarfile
 import threading
@@ -17,7 +18,7 @@ from typing import Any
 
 from styx.errors import LocalIOError, Unreachable
 from styx.transport.base import Channel, Transport, write_all
-from styx.transport.tree import Entry, SyncItem, Tree, heavy_folders, scan
+from styx.transport.tree import Entry, SyncItem, Tree, heavy_folders, scan, unreadable
 
 LARGE_BYTES = 64 * 1000 * 1000
 LARGE_FILES = 10_000
@@ -175,23 +176,30 @@ class TarStream:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             if isinstance(error, PermissionError):
-                raise LocalIOError(f"cannot read {path}: {error.strerror}") from error
-            self.changed.append(path)  # gone, or another kind of thing now: the next walk sees it
+                raise unreadable(path, error) from error
+            self.changed.append(path)  # gone, or a link now: the next walk sees it
             return
-        with open(handle, "rb", buffering=0) as stream:
+        try:
             info = os.fstat(handle)
-            if (info.st_size, info.st_mtime_ns) != (entry.size, entry.mtime_ns):
+            if not stat.S_ISREG(info.st_mode) or (info.st_size, info.st_mtime_ns) != (entry.size, entry.mtime_ns):
                 self.changed.append(path)
                 return
-            yield _header(entry)
-            left = entry.size
-            while left and (data := stream.read(min(left, _CHUNK_BYTES))):
-                left -= len(data)
-                yield data
-            if left:
-                yield b"\0" * left
-            if left or os.fstat(handle).st_mtime_ns != entry.mtime_ns:
-                self.changed.append(path)
+            yield from self._content(entry, handle, path)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        finally:
+            os.close(handle)
+
+    def _content(self, entry: Entry, handle: int, path: str) -> Iterator[bytes]:
+        yield _header(entry)
+        left = entry.size
+        while left and (data := os.read(handle, min(left, _CHUNK_BYTES))):
+            left -= len(data)
+            yield data
+        if left:
+            yield b"\0" * left  # it shrank; the header has promised so many bytes
+        if left or os.fstat(handle).st_mtime_ns != entry.mtime_ns:
+            self.changed.append(path)
         self.sent_bytes += entry.size
         if padding := -entry.size % tarfile.BLOCKSIZE:
             yield b"\0" * padding

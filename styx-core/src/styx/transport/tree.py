@@ -122,7 +122,7 @@ def _walk(folder: str, path: str, ignored: Ignored, keep_git: bool, skipped: lis
     except FileNotFoundError:
         return  # vanished since its parent was listed
     except OSError as error:
-        raise _unreadable(folder, error) from error
+        raise unreadable(folder, error) from error
     if path and any(child.name == ".gitignore" for child in found):
         ignored = ignored.enter(Path(folder), path)
     for child in found:
@@ -146,10 +146,11 @@ def _walk(folder: str, path: str, ignored: Ignored, keep_git: bool, skipped: lis
         except FileNotFoundError:
             continue  # vanished since it was listed
         except OSError as error:
-            raise _unreadable(child.path, error) from error
+            raise unreadable(child.path, error) from error
 
 
-def _unreadable(path: str, error: OSError) -> LocalIOError:
+def unreadable(path: str, error: OSError) -> LocalIOError:
+    """For a part of a tree that cannot be read."""
     return LocalIOError(
         f"cannot read {path}: {error.strerror}", hint="make it readable, or list it in .styxignore to leave it out"
     )
