@@ -14,6 +14,7 @@ import zipapp
 from pathlib import Path
 
 import pytest
+
 import styx_agent
 from styx_agent import client, files, processes
 from styx_agent.paths import State

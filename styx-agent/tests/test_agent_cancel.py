@@ -1,6 +1,7 @@
 import time
 
 import pytest
+
 from styx_agent import files
 from styx_agent.client import AgentError
 

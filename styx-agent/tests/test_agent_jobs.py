@@ -3,6 +3,7 @@ import os
 import threading
 
 import pytest
+
 from styx_agent.client import AgentError
 
 RANK_NAMES = {
@@ -95,7 +96,9 @@ def test_environment_is_built_and_complete(make_node):
             *("PATH", "USER", "LOGNAME", "SHELL", "LANG", "HOME", "PWD", "OLDPWD", "SHLVL", "_"),
             *("STYX_NODE", "STYX_JOB", "STYX_HOME", "CUDA_VISIBLE_DEVICES", "TOKEN"),
         }
-    kept = "".join(path.read_text() for path in node.state_folder.rglob("*") if path.is_file() and "logs" not in str(path))
+    kept = "".join(
+        path.read_text() for path in node.state_folder.rglob("*") if path.is_file() and "logs" not in str(path)
+    )
     assert "s3cret" not in kept
     assert "leaked" not in kept
 
@@ -119,7 +122,9 @@ def test_hundred_jobs_keep_order_slots_and_logs(make_node):
     node = make_node()
     node.call("node.configure", cpus=4)
     marks = node.root / "marks"
-    script = 'echo "start $STYX_INTERNAL_JOB_ID" >>{0}; seq $STYX_INTERNAL_JOB_ID; echo "end $STYX_INTERNAL_JOB_ID" >>{0}'
+    script = (
+        'echo "start $STYX_INTERNAL_JOB_ID" >>{0}; seq $STYX_INTERNAL_JOB_ID; echo "end $STYX_INTERNAL_JOB_ID" >>{0}'
+    )
     with node.connect() as connection:
         ids = [
             connection.call("job.submit", {"token": f"h{n}", "run": script.format(marks), "cpus": 1})["job_id"]

@@ -4,6 +4,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from styx_agent import lease
 
 TIMES = st.floats(0, 1e6)

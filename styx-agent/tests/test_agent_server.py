@@ -6,6 +6,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from styx_agent import protocol
 from styx_agent.client import AgentError
 
@@ -170,7 +171,9 @@ def test_garbage_harms_nobody(shared, lines, greet):
     assert shared.call("ping")["time"] > 0
 
 
-@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"id": 1e999, "method": "ping"}', b'{"id": 1, "method": "ping"', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b'{"id": 1e999, "method": "ping"}', b'{"id": 1, "method": "ping"', b"\xff\xfe"]
+)
 def test_odd_lines_are_answered_and_the_connection_goes_on(shared, line):
     raw = Raw(shared)
     raw.send(line + b"\n" + b'{"id": 7, "method": "ping"}\n')

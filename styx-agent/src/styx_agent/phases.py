@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from styx_agent import files, locks, processes, runner
 from styx_agent.identity import JOB_MARK, Identity
@@ -200,11 +200,11 @@ class Phases:
     def _file(self, job_id: int, name: str) -> Callable[[str], str]:
         return lambda suffix: self._state.job(job_id, "%s.%s" % (name, suffix))
 
-    def _runner_pids(self, job_id: int) -> list[int]:
-        """Pids of the runners of a job that are alive."""
+    def _runner_pids(self, job_id: int, names: Sequence[str] = PHASES) -> list[int]:
+        """Pids of the runners of these phases of a job that are alive."""
         found = []
         for phase in self.of_job(job_id):
-            if not phase.running:
+            if not phase.running or phase.name not in names:
                 continue
             if phase.runner is not None:
                 found.append(phase.runner.pid)
@@ -215,8 +215,11 @@ class Phases:
                 found.append(pid)
         return found
 
-    def _members(self, job_id: int) -> list[processes.Process]:
-        """Every living process of a job on this node, without its runners."""
+    def _members(self, job_id: int, names: Sequence[str] = PHASES) -> list[processes.Process]:
+        """Every living process of a job on this node, without its runners and without phases that are not in `names`.
+
+        Besides what descends from the runners these are the processes that carry the job's mark or write its logs.
+        """
         seen = processes.table()
         runners = self._runner_pids(job_id)
         found = processes.descendants(seen, runners)
@@ -230,23 +233,24 @@ class Phases:
             if phase.running and phase.seen_alive and isinstance(child, int):
                 strangers |= {pid for pid, one in seen.items() if one.session == child}
         found |= strangers | processes.descendants(seen, strangers)
-        found -= {os.getpid(), *runners}
+        spared = self._runner_pids(job_id, [name for name in PHASES if name not in names])
+        found -= {os.getpid(), *runners} | processes.descendants(seen, spared)
         return [seen[pid] for pid in found if not seen[pid].dead]
 
-    def end(self, job_id: int, grace_s: float) -> list[int]:
-        """End everything of a job on this node and verify; returns the pids of survivors."""
+    def end(self, job_id: int, grace_s: float, names: Sequence[str] = PHASES) -> list[int]:
+        """End everything of a job on this node, or these phases of it, and verify; returns the pids of survivors."""
         deadline = time.monotonic() + grace_s + 15.0
-        survivors = processes.end(lambda: self._members(job_id), grace_s=grace_s)
-        while self._unfinished(job_id) and time.monotonic() < deadline:
+        survivors = processes.end(lambda: self._members(job_id, names), grace_s=grace_s)
+        while self._unfinished(job_id, names) and time.monotonic() < deadline:
             # A runner that was about to start its command when we looked: look again until it is through.
-            survivors = processes.end(lambda: self._members(job_id), grace_s=0.0, deadline_s=_RUNNER_END_S)
+            survivors = processes.end(lambda: self._members(job_id, names), grace_s=0.0, deadline_s=_RUNNER_END_S)
             time.sleep(0.01)
-        for pid in self._runner_pids(job_id):
+        for pid in self._runner_pids(job_id, names):
             processes.end(lambda pid=pid: _alive([pid]), grace_s=0.0, deadline_s=1.0)  # type: ignore[misc]
-        return survivors or [process.pid for process in self._members(job_id)]
+        return survivors or [process.pid for process in self._members(job_id, names)]
 
-    def _unfinished(self, job_id: int) -> bool:
-        return any(phase.running for phase in self.of_job(job_id))
+    def _unfinished(self, job_id: int, names: Sequence[str]) -> bool:
+        return any(phase.running and phase.name in names for phase in self.of_job(job_id))
 
     def ask_to_end(self, job_id: int, name: str, grace_s: float) -> None:
         """SIGTERM to the command of one phase alone, and wait for its end."""

@@ -117,7 +117,7 @@ class Ranks:
                 files.write_text(self._state.job(job_id, _CANCELLED), "", 0o600)
             except OSError as error:
                 note("cannot note that job %d was cancelled: %s" % (job_id, error))
-        return self._phases.end(job_id, grace_s)
+        return self._phases.end(job_id, grace_s, ("setup", "run"))  # not the driver, which may be asking
 
     def end_abandoned(self) -> None:
         """End phases that nobody has asked after for as long as their starter said."""
