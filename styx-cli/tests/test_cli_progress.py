@@ -21,10 +21,10 @@ def test_short_steps_are_silent_and_long_ones_say_their_time() -> None:
     assert steps.due(0.5) == []
     assert steps.event(KEY, "done", "", 0.9) == []
     steps.event(KEY, "started", "2 machines", 10.0)
-    assert steps.due(11.1) == ["  create: 2 machines ... 1.1s"]
+    assert steps.due(11.1) == ["  making machines: 2 machines ... 1.1s"]
     assert steps.due(12.0) == []
-    assert steps.due(41.2) == ["  create: 2 machines ... 31.2s"]
-    assert steps.event(KEY, "done", "", 50.0) == ["  create: 2 machines (40.0s)"]
+    assert steps.due(41.2) == ["  making machines: 2 machines ... 31.2s"]
+    assert steps.event(KEY, "done", "", 50.0) == ["  making machines: 2 machines (40.0s)"]
     assert steps.due(99.0) == []
 
 
@@ -41,7 +41,7 @@ def test_the_spinner_waits_half_a_second_and_shows_the_newest_step() -> None:
     steps.event(KEY, "started", "a", 0.0)
     steps.event(("launch-1", "sync"), "started", "b", 0.1)
     assert steps.spinner(0.4) is None
-    assert steps.spinner(2.0) == "sync: b (1.9s)"
+    assert steps.spinner(2.0) == "copying files: b (1.9s)"
 
 
 def test_without_a_terminal_lines_go_to_stderr_and_rich_is_not_imported(capfd: pytest.CaptureFixture[str]) -> None:
@@ -64,5 +64,5 @@ def test_without_a_terminal_lines_go_to_stderr_and_rich_is_not_imported(capfd: p
             captured = capfd.readouterr()
             assert captured.out == ""
             said += captured.err
-    assert "reach: one node ... 1." in said
+    assert "reaching the nodes: one node ... 1." in said
     assert ("rich" in sys.modules) == before

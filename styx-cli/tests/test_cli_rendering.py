@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from styx_cli.render import age, elapsed, lease_text, span, table, usd
+from styx_cli.app import App
+from styx_cli.render import age, elapsed, lease_text, show_table, span, table, usd
 
 CELLS = st.lists(st.lists(st.text(st.characters(codec="utf-8", categories=("L", "N"))), min_size=3, max_size=3))
 
@@ -58,3 +59,16 @@ def test_lease() -> None:
     assert lease_text({}) == "-"
     assert lease_text({"idle_s": 600, "action": "down"}) == "down at 10m idle"
     assert lease_text({"idle_s": None, "max_age_s": 86400, "max_usd": 5.0}) == "stop at 1d old or $5.00"
+
+
+def test_a_table_too_wide_for_the_terminal_is_wrapped_in_its_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [["dev", "[bold]a reason that goes on for much longer than forty columns[/bold]"]]
+    show_table(App(is_terminal=lambda _: True), ("NAME", "REASON"), rows)
+    wrapped = capsys.readouterr().out
+    assert max(map(len, wrapped.splitlines())) <= 40
+    assert "[bold]" in wrapped
+    show_table(App(is_terminal=lambda _: False), ("NAME", "REASON"), rows)
+    assert capsys.readouterr().out == table(("NAME", "REASON"), rows)

@@ -23,6 +23,19 @@ _SPINNER_AFTER_S: Final = 0.5
 _LINE_AFTER_S: Final = 1.0
 _REPEAT_EVERY_S: Final = 30.0
 _TICK_S: Final = 0.1
+_TITLES: Final = {
+    "create": "making machines",
+    "reach": "reaching the nodes",
+    "bootstrap": "starting the agents",
+    "backend": "preparing the nodes",
+    "sync": "copying files",
+    "submit": "submitting the job",
+    "quiesce": "ending jobs, keeping logs",
+    "stop": "stopping machines",
+    "start": "starting machines",
+    "remove": "removing machines",
+}
+"""Steps in words; others are shown by their own name."""
 
 
 @dataclass
@@ -43,7 +56,7 @@ class Steps:
 
     def event(self, key: tuple[str, str], phase: str, message: str, now: float) -> list[str]:
         """Take in one event; returns the lines to write."""
-        title = f"{key[1]}: {message}" if message and key[0] else message or key[1]
+        title = _title(key, message)
         if phase == "started":
             self.running[key] = Step(title, now)
             return []
@@ -77,6 +90,14 @@ class Steps:
             return None
         step = waiting[-1]
         return f"{step.title} ({elapsed(now - step.since)})"
+
+
+def _title(key: tuple[str, str], message: str) -> str:
+    operation, step = key
+    if not operation:
+        return step
+    words = _TITLES.get(step, step)
+    return f"{words}: {message}" if message else words
 
 
 class Progress:
@@ -138,7 +159,7 @@ class Progress:
             return
         if self._status is not None:
             for line in lines:
-                self._status.console.print(line, markup=False, highlight=False)
+                self._status.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             self._app.note("\n".join(lines))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,67 @@ from styx_cli.flags import expands
 from styx_cli.options import ConfigFlag, WaitForFlag, YesFlag, activity, command_app, complete_clusters
 from styx_cli.runs import RunFlags, finish, reported
 from styx_cli.task_flags import TaskFlags
+
+if TYPE_CHECKING:
+    from styx.api import LaunchOptions
+
+
+@dataclass(frozen=True)
+class LaunchFlags:
+    """How to launch, beside the task itself."""
+
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            "-c",
+            metavar="NAME",
+            help="Cluster to make, or to re-use if it exists; a fresh name when unset.",
+            autocompletion=complete_clusters,
+        ),
+    ] = None
+    dryrun: Annotated[bool, typer.Option("--dryrun", help="Show the plan and stop; nothing is created.")] = False
+    yes: YesFlag = False
+    fast: Annotated[bool, typer.Option("--fast", help="If the cluster is up, skip provisioning and set-up.")] = False
+    no_setup: Annotated[bool, typer.Option("--no-setup", help="Skip set-up.")] = False
+    idle_minutes_to_autostop: Annotated[
+        int | None,
+        typer.Option(
+            "--idle-minutes-to-autostop", "-i", metavar="MINUTES", help="Stop the cluster after so long without work."
+        ),
+    ] = None
+    down: Annotated[
+        bool, typer.Option("--down", help="End the cluster when its job has ended (with -i: when idle for so long).")
+    ] = False
+    wait_for: WaitForFlag = "jobs_and_ssh"
+    retry_until_up: Annotated[
+        bool, typer.Option("--retry-until-up", "-r", help="When every place refuses, try again.")
+    ] = False
+    retry_for: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Longest time to try, such as 2h; implies -r.  [default: 24h]")
+    ] = None
+
+    def options(self) -> LaunchOptions:
+        """The same, as the engine takes it.
+
+        Raises:
+            UsageError: A value is wrong.
+        """
+        from styx.api import LaunchOptions
+
+        if self.idle_minutes_to_autostop is not None and self.idle_minutes_to_autostop < 0:
+            raise UsageError(f"--idle-minutes-to-autostop must be 0 or more, not {self.idle_minutes_to_autostop}")
+        retry_for_s = _retry_seconds(self.retry_for)
+        return LaunchOptions(
+            cluster=self.cluster,
+            fast=self.fast,
+            no_setup=self.no_setup,
+            retry_until_up=self.retry_until_up or self.retry_for is not None,
+            idle_minutes=self.idle_minutes_to_autostop,
+            down=self.down,
+            wait_for=activity(self.wait_for),
+            **({} if retry_for_s is None else {"retry_for_s": retry_for_s}),
+        )
 
 
 @expands
@@ -24,37 +86,8 @@ def launch(
             help="A task file (.yaml), or a shell command; words after -- are one command. None: no job.",
         ),
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            "--cluster",
-            "-c",
-            metavar="NAME",
-            help="Cluster to make, or to re-use if it exists; a fresh name when unset.",
-            autocompletion=complete_clusters,
-        ),
-    ] = None,
-    dryrun: Annotated[bool, typer.Option("--dryrun", help="Show the plan and stop; nothing is created.")] = False,
-    yes: YesFlag = False,
-    fast: Annotated[bool, typer.Option("--fast", help="If the cluster is up, skip provisioning and set-up.")] = False,
-    no_setup: Annotated[bool, typer.Option("--no-setup", help="Skip set-up.")] = False,
-    idle_minutes_to_autostop: Annotated[
-        int | None,
-        typer.Option(
-            "--idle-minutes-to-autostop", "-i", metavar="MINUTES", help="Stop the cluster after so long without work."
-        ),
-    ] = None,
-    down: Annotated[
-        bool, typer.Option("--down", help="End the cluster when its job has ended (with -i: when idle for so long).")
-    ] = False,
-    wait_for: WaitForFlag = "jobs_and_ssh",
-    retry_until_up: Annotated[
-        bool, typer.Option("--retry-until-up", "-r", help="When every place refuses, try again.")
-    ] = False,
-    retry_for: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Longest time to try, such as 2h; implies -r.  [default: 24h]")
-    ] = None,
     *,
+    how: LaunchFlags,
     run: RunFlags,
     task: TaskFlags,
     config: ConfigFlag = None,
@@ -66,39 +99,23 @@ def launch(
     shows the plan and asks first. Ctrl-C before the job is submitted stops the launch; after it, the job goes on.
     """
     app = app_of(ctx)
-    retry_for_s = _retry_seconds(retry_for)
-    if idle_minutes_to_autostop is not None and idle_minutes_to_autostop < 0:
-        raise UsageError(f"--idle-minutes-to-autostop must be 0 or more, not {idle_minutes_to_autostop}")
-    if dryrun:
-        app.json_errors = run.as_json
-    with reported(app, run, cluster, prints_result=not dryrun) as state:
-        from styx.api import LaunchOptions
+    app.json_errors = run.as_json
+    with reported(app, run, how.cluster, prints_result=not how.dryrun) as state:
+        from styx_cli.plan import confirm_plan, show_dryrun
+        from styx_cli.progress import Progress
         from styx_cli.tasks import build_task
 
-        options = LaunchOptions(
-            cluster=cluster,
-            fast=fast,
-            no_setup=no_setup,
-            retry_until_up=retry_until_up or retry_for is not None,
-            idle_minutes=idle_minutes_to_autostop,
-            down=down,
-            wait_for=activity(wait_for),
-            **({} if retry_for_s is None else {"retry_for_s": retry_for_s}),
-        )
+        options = how.options()
         built = build_task(app, entrypoint or (), task)
         with app.client(config) as client:
-            from styx_cli.plan import confirm_plan, show_dryrun
-
             plan = client.plan(built, options)
             for warning in plan.warnings:
                 app.warn(warning)
-            if dryrun:
+            if how.dryrun:
                 show_dryrun(app, plan, as_json=run.as_json)
                 return 0
             state.cluster = plan.cluster
-            confirm_plan(app, plan, yes=yes)
-            from styx_cli.progress import Progress
-
+            confirm_plan(app, plan, yes=how.yes)
             with Progress(app) as progress:
                 result = client.launch(built, options.model_copy(update={"cluster": plan.cluster}), progress.say)
             return finish(app, client, result, run, state)
