@@ -42,7 +42,7 @@ class StateSettings(Model):
     """The state database."""
 
     lock_timeout: Duration | None = None
-    """How long a command waits for another client that holds the cluster; 30 seconds when unset."""
+    """How long a command waits for another client that holds the cluster; 60 seconds when unset."""
 
 
 def cloud_names(value: Any) -> tuple[str, ...]:

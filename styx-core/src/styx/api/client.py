@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from styx.api.views import (
     CheckView,
@@ -17,9 +17,11 @@ from styx.api.views import (
     Story,
     SweepReport,
 )
-from styx.models import Task
-from styx.provision.options import LaunchOptions
 from styx.state.rows import Event
+
+if TYPE_CHECKING:
+    from styx.models import Task
+    from styx.provision.options import LaunchOptions
 
 Say = Callable[[Event], None]
 """Receives each event of a running operation as it happens."""

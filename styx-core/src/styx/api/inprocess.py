@@ -67,10 +67,7 @@ class InProcess:
     def _for(self, task: Task, say: Say | None = None) -> World:
         """The world as one task's `config` has it."""
         world = self._saying(say)
-        settings = world.config.with_task(task.config)
-        if settings.clouds == world.config.clouds:
-            return replace(world, config=settings)
-        return replace(world, config=settings, hub=world.hub.with_clouds(settings.clouds))
+        return replace(world, parts=world.parts.for_task(task))
 
     def _policy(self, action: str, task: Task | None = None) -> Task | None:
         """The task as plugins amend it.
@@ -185,14 +182,16 @@ class InProcess:
         """See `Client.start`."""
         self._policy("start")
         world = self._saying(say)
-        retry_for_s = LaunchOptions().retry_for_s if retry_until_up else 0.0
+        retry_for_s = world.retry_for_s() if retry_until_up else 0.0
         return self._each(names, lambda row: launch.start(world, row, retry_for_s=retry_for_s))
 
     def down(self, names: Sequence[str], say: Say | None = None, *, purge: bool = False) -> list[str]:
         """See `Client.down`."""
         self._policy("down")
         world = self._saying(say)
-        return self._each(names, lambda row: teardown.down(world, row, self._quiesce, purge=purge))
+        done = self._each(names, lambda row: teardown.down(world, row, self._quiesce, purge=purge))
+        jobs_of.forget_old_logs(self.world)
+        return done
 
     def autostop(
         self, names: Sequence[str], *, idle_minutes: float | None, down: bool = False, wait_for: str = "jobs_and_ssh"

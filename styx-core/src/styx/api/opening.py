@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from styx.provision.world import World, current_user, new_holder, quiet, utc_now
+from styx.provision.world import Parts, World, current_user, new_holder, quiet, utc_now
 from styx.state.sqlite import open_store
 
 if TYPE_CHECKING:
     from styx.backends.base import Backend
+    from styx.config import Config
     from styx.plugins import Hub
 
 
@@ -54,21 +55,27 @@ def open_world(
         report: Told of plugins that misbehave.
         observe: Told of every driver call and every commit, before and after; see `World.observe`.
     """
-    from styx.config import load_config
-    from styx.plugins import Hub
-
     env = os.environ if environ is None else environ
     where = home or home_of(env)
     base = cwd or Path.cwd()
     store = open_store(where, observer=observe)
-    settings = load_config(home=where, cwd=base, overrides=config)
     user = current_user(env)
-    hub = Hub(where, environ=env, store_id=store.store_id, user=user, clouds=settings.clouds, report=report)
+
+    def load() -> Config:
+        from styx.config import load_config
+
+        return load_config(home=where, cwd=base, overrides=config)
+
+    def make_hub(settings: Config) -> Hub:
+        from styx.plugins import Hub
+
+        return Hub(where, environ=env, store_id=store.store_id, user=user, clouds=settings.clouds, report=report)
+
+    parts = Parts(load, make_hub)
     world = World(
         store=store,
-        hub=hub,
-        config=settings,
-        backend=lambda name: backend_of(hub, name),
+        parts=parts,
+        backend=lambda name: backend_of(parts.hub, name),
         user=user,
         workspace="default",
         holder=new_holder(),

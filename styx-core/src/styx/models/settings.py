@@ -46,7 +46,7 @@ class LaunchSettings(Model):
     """How a launch behaves."""
 
     retry_for: Duration | None = None
-    """How long `--retry-until-up` goes on trying every place; without limit when unset."""
+    """How long `--retry-until-up` goes on trying every place; 24 hours when unset."""
     ready_timeout: Duration | None = None
     """How long a created machine may take to become reachable."""
 

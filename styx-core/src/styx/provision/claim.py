@@ -11,6 +11,8 @@ from styx.errors import DeadlineExceeded, StyxError, WrongState
 from styx.provision.world import World, holder_is_dead
 from styx.state.rows import ClusterRow, ClusterState, Event
 
+WAIT_S = 60.0
+"""How long a command waits for another client, unless the config says otherwise; longer than a claim lasts."""
 TTL_S = 30.0
 """How long a claim holds without being renewed: the longest that a vanished client of another host delays us."""
 
@@ -67,8 +69,8 @@ class Claim:
 
 
 @contextmanager
-def claimed(world: World, row: ClusterRow, *, wait_s: float = 60.0, fresh: bool = False) -> Iterator[Claim]:
-    """Hold a cluster for the body, waiting for another holder at most `wait_s` seconds.
+def claimed(world: World, row: ClusterRow, *, wait_s: float | None = None, fresh: bool = False) -> Iterator[Claim]:
+    """Hold a cluster for the body, waiting for another holder at most `wait_s` seconds (None: as configured).
 
     A holder on this host whose process is gone is passed over at once. Work that its client left unfinished is put on
     record, unless this process made the row itself (`fresh`).
@@ -76,7 +78,8 @@ def claimed(world: World, row: ClusterRow, *, wait_s: float = 60.0, fresh: bool 
     Raises:
         DeadlineExceeded: Another client still holds it; the message names it.
     """
-    claim = Claim(world, row.key, _acquire(world, row, world.timestamp() + wait_s))
+    longest_s = wait_s if wait_s is not None else world.config.state.lock_timeout or WAIT_S
+    claim = Claim(world, row.key, _acquire(world, row, world.timestamp() + longest_s))
     try:
         if not fresh:
             _note_unfinished(world, claim.row())

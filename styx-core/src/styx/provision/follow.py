@@ -237,3 +237,13 @@ def _keep_logs(world: World, row: ClusterRow, ups: Sequence[Up]) -> None:
         world.store.save_job(seen)
         numbers.append(seen.job_id)
     logs.keep(world, row, ups, numbers[:100])
+
+
+def forget_old_logs(world: World) -> None:
+    """Remove kept logs of clusters that ended longer ago than `logs.keep_for` of the config; for ever when unset."""
+    keep_for_s = world.config.logs.keep_for
+    if keep_for_s is None:
+        return
+    for row in world.store.clusters(ended=True):
+        if row.ended_at is not None and (world.now() - row.ended_at).total_seconds() > keep_for_s:
+            shutil.rmtree(world.store.folders.log_dir(row.key), ignore_errors=True)

@@ -223,7 +223,7 @@ def _machines(claim: Claim, op: str, task: Task, options: LaunchOptions, seconds
 
 def _create(claim: Claim, op: str, task: Task, options: LaunchOptions) -> None:
     world = claim.world
-    deadline = world.timestamp() + options.retry_for_s
+    deadline = world.timestamp() + world.retry_for_s(options.retry_for_s)
     pause_s = RETRY_PAUSES_S[0]
     wanted = attempts.Wanted(
         operation=op,
@@ -277,9 +277,8 @@ def bring_up(claim: Claim, op: str, seconds: dict[str, float]) -> list[Up]:
     """Reach every node and have its agent configured; the cluster is UP afterwards. The caller closes the result."""
     world, row = claim.world, claim.row()
     with step(world, row.key, op, "reach", f"{row.num_nodes} nodes", seconds):
-        ups = nodeup.in_parallel(
-            lambda node: nodeup.connect(world, node, deadline_s=nodeup.REACH_DEADLINE_S), row.nodes
-        )
+        deadline_s = world.config.launch.ready_timeout or nodeup.REACH_DEADLINE_S
+        ups = nodeup.in_parallel(lambda node: nodeup.connect(world, node, deadline_s=deadline_s), row.nodes)
     try:
         with step(world, row.key, op, "bootstrap", "", seconds):
             nodeup.configure(world, row, ups)

@@ -18,8 +18,8 @@ class LaunchOptions(Value):
     """Skip set-up."""
     retry_until_up: bool = False
     """When every place refuses, try again with growing pauses."""
-    retry_for_s: float = 86400.0
-    """Longest time for `retry_until_up`."""
+    retry_for_s: float | None = None
+    """Longest time for `retry_until_up`; None takes `launch.retry_for` of the config, or 24 hours."""
     idle_minutes: float | None = None
     """Idle minutes to autostop (or autodown with `down`)."""
     down: bool = False

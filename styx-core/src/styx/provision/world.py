@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from styx.provision.guard import Guarded
 from styx.state.rows import Event
 from styx.state.store import Store
 
@@ -19,11 +19,37 @@ if TYPE_CHECKING:
     from styx.backends.base import Backend
     from styx.config import Config
     from styx.driver import Cloud
+    from styx.models import Task
     from styx.plugins import Hub
+    from styx.provision.guard import Guarded
 
 
 def quiet(_: str) -> None:
     """The observer that observes nothing."""
+
+
+class Parts:
+    """Settings and plugins, read when first asked for: a look at the store alone needs neither."""
+
+    def __init__(self, load_config: Callable[[], Config], make_hub: Callable[[Config], Hub]) -> None:
+        self._load_config = load_config
+        self._make_hub = make_hub
+
+    @cached_property
+    def config(self) -> Config:
+        """Merged settings."""
+        return self._load_config()
+
+    @cached_property
+    def hub(self) -> Hub:
+        """Plugins."""
+        return self._make_hub(self.config)
+
+    def for_task(self, task: Task) -> Parts:
+        """The same, as one task's `config` has it."""
+        settings = self.config.with_task(task.config)
+        same = settings.clouds == self.config.clouds
+        return Parts(lambda: settings, lambda config: self.hub if same else self.hub.with_clouds(config.clouds))
 
 
 @dataclass(frozen=True)
@@ -32,8 +58,7 @@ class World:
 
     Attributes:
         store: What Styx remembers.
-        hub: Plugins.
-        config: Merged settings.
+        parts: Settings and plugins.
         backend: Looks a backend up by name.
         user: Who acts.
         workspace: Where the clusters belong.
@@ -46,8 +71,7 @@ class World:
     """
 
     store: Store
-    hub: Hub
-    config: Config
+    parts: Parts
     backend: Callable[[str], Backend]
     user: str
     workspace: str
@@ -56,6 +80,23 @@ class World:
     sleep: Callable[[float], None]
     observe: Callable[[str], None] = quiet
     say: Callable[[Event], None] | None = None
+
+    @property
+    def config(self) -> Config:
+        """Merged settings."""
+        return self.parts.config
+
+    @property
+    def hub(self) -> Hub:
+        """Plugins."""
+        return self.parts.hub
+
+    def retry_for_s(self, asked: float | None = None) -> float:
+        """How long `--retry-until-up` goes on: as asked, as configured, or a day. Nothing is tried for ever."""
+        for limit in (asked, self.config.launch.retry_for):
+            if limit is not None:
+                return limit
+        return 86400.0
 
     def timestamp(self) -> float:
         """Unix seconds of `now`."""
@@ -67,6 +108,8 @@ class World:
 
     def provisioner(self, name: str) -> Guarded:
         """The cloud's provisioner behind a deadline and an error wall."""
+        from styx.provision.guard import Guarded
+
         return Guarded(name, self.hub.provisioner(name), self.hub.cloud(name), self.observe)
 
     def tell(self, cluster: str, operation: str, step: str, phase: str, message: str = "", **data: Any) -> None:
