@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
+from styx.catalog.schema import key_of
+from styx.catalog.snapshot import read_snapshot
 from styx.driver import CatalogRow, CatalogSource
 from styx.errors import CloudError, PluginError
 
@@ -36,39 +33,8 @@ def rows_for(cloud: str, hub: Hub, context: Context | None = None) -> list[Catal
 
 
 def merged(groups: Iterable[Iterable[CatalogRow]]) -> list[CatalogRow]:
-    """One list: a row of a later group replaces the same offer (type, region, zone, market) of an earlier one."""
-    rows: dict[tuple[str, str, str, str | None, str], CatalogRow] = {}
-    for group in groups:
-        for row in group:
-            rows[row.cloud, row.instance_type, row.region, row.zone, row.market] = row
-    return list(rows.values())
-
-
-def read_snapshot(path: Path) -> list[CatalogRow]:
-    """Rows of a CSV file: a header of field names, an empty cell for an unknown figure, JSON in `features`.
-
-    Raises:
-        PluginError: The file, or a row of it, is wrong; the message names the line.
-    """
-    if path.suffix != ".csv":
-        raise PluginError(f"the catalog snapshot {path} is not a CSV file, the only format that this version reads")
-    rows = []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            for cells in reader:
-                given = {name: text for name, text in cells.items() if text}
-                values = {name: json.loads(text) if name == "features" else text for name, text in given.items()}
-                try:
-                    rows.append(CatalogRow.model_validate(values))
-                except ValidationError as error:
-                    first = error.errors(include_url=False)[0]
-                    where = ".".join(str(part) for part in first["loc"])
-                    message = f"line {reader.line_num} of the catalog snapshot {path}: {where}: {first['msg']}"
-                    raise PluginError(message) from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise PluginError(f"the catalog snapshot {path} can't be read: {error}") from None
-    return rows
+    """One list: a row of a later group replaces the same offer (see `schema.KEY`) of an earlier one."""
+    return list({key_of(row): row for group in groups for row in group}.values())
 
 
 def _rows_of(cloud: str, source: CatalogSource, hub: Hub) -> list[CatalogRow]:
