@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+NOBODY = 65534
 MEASURED = {"styx-core": "styx-core/src/", "styx-agent": "styx-agent/src/", "styx-cli": "styx-cli/src/"}
 EXTRA_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"))
 
@@ -50,6 +51,22 @@ def private_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="styx-test-") as folder:
         monkeypatch.setenv("STYX_HOME", str(Path(folder) / "home"))
         yield
+
+
+@pytest.fixture
+def plain_user() -> Iterator[Path]:
+    """An empty folder, and the rights of a user who may not read everything, also when the tests run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="styx-test-"))
+    root = os.geteuid() == 0
+    if root:
+        os.chown(folder, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

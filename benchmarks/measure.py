@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -88,7 +89,11 @@ def interleave(subjects: Sequence[Subject], rounds: int) -> None:
 
 @contextmanager
 def private_home() -> Iterator[dict[str, str]]:
-    """An environment whose home and `STYX_HOME` are an empty folder; clusters in it are ended afterwards."""
+    """An environment whose home and `STYX_HOME` are an empty folder; clusters in it are ended afterwards.
+
+    Also when the benchmark is ended by SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="styx-bench-") as folder:
         env = os.environ | {"HOME": folder, "STYX_HOME": f"{folder}/styx", "NO_COLOR": "1", "COLUMNS": "120"}
         env.pop("COVERAGE_PROCESS_START", None)
