@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -122,17 +123,33 @@ def test_every_socket_listens_on_loopback_only(trio):
     trio.agents[0].call("job.cancel", {"job_ids": [job_id]}, timeout_s=60)
 
 
-def test_without_the_token_nobody_joins(trio):
-    address = (Path(trio.transports[0].agent_state) / "ray" / "status.json").read_text()
-    script = (
-        "import json, sys; import ray, ray._private.services as s; s.resolve_ip_for_localhost = lambda h: h\n"
-        "ray.init(address=json.loads(sys.argv[1])['address'], _node_ip_address='127.0.0.1'); print('JOINED')"
-    )
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(trio.root), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-    ran = subprocess.run([sys.executable, "-c", script, address], env=env, capture_output=True, text=True, timeout=90)
-    assert ran.returncode != 0
-    assert "JOINED" not in ran.stdout
-    assert "nauthenticated" in ran.stderr or "token" in ran.stderr
+def test_without_the_token_nobody_is_let_in(trio):
+    trio.prepare()
+    root = Path(trio.transports[0].agent_state) / "ray"
+    address = json.loads((root / "status.json").read_text())["address"]
+    script = "import sys; from ray._raylet import GcsClient; print(GcsClient(address=sys.argv[1]).cluster_id)"
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(trio.root), "RAY_AUTH_MODE": "token"}
+    answers = {}
+    for name, token in (("wrong", "0" * 64), ("right", (root / "token").read_text())):
+        argv = [sys.executable, "-c", script, address]
+        with_token = {**env, "RAY_AUTH_TOKEN": token}
+        answers[name] = subprocess.run(argv, env=with_token, capture_output=True, text=True, timeout=60)
+    assert answers["right"].stdout.startswith("ClusterID("), answers["right"].stderr
+    assert answers["wrong"].returncode != 0
+    assert "InvalidAuthToken" in answers["wrong"].stderr
+    assert (root / "token").stat().st_mode & 0o077 == 0
+    shown = [word for process in trio.processes() for word in process.cmdline()]
+    assert not [word for word in shown if (root / "token").read_text() in word]
+
+
+def test_a_job_outlives_the_agents(trio):
+    job_id = trio.submit(run="echo here; sleep 5; echo done; exit 6")
+    for rank in range(3):
+        trio.wait_for_log(rank, job_id, "here")
+    for rank in (0, 1):
+        os.kill(trio.agents[rank].call("hello", {"versions": [1], "client": "test"})["pid"], signal.SIGKILL)
+    job = trio.wait(job_id)
+    assert (job["state"], job["exit_code"]) == ("FAILED", 6), (job, trio.log(0, job_id, "driver"))
 
 
 def test_a_ray_of_the_users_own_lives_beside_ours(trio):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -56,7 +57,7 @@ def test_the_ports_of_a_block_are_all_different_and_within_it(base):
 def reserve(root):
     layout = Layout(root)
     Path(root).mkdir(parents=True, exist_ok=True)
-    return ports.reserve(layout, "127.0.0.1")["base"]
+    return ports.reserve(layout, "127.0.0.1", "key-1")["base"]
 
 
 def test_nodes_of_one_host_that_start_at_once_get_different_blocks(tmp_path, short):
@@ -74,6 +75,26 @@ def test_a_block_with_a_taken_port_is_left(tmp_path, short):
         taken.bind(("127.0.0.1", base + 40))
         taken.listen()
         assert reserve(root) != base
+
+
+def test_what_a_removed_node_left_is_removed_by_the_next_one(tmp_path, short):
+    gone = tmp_path / "gone" / "ray"
+    reserve(str(gone))
+    assert len(list(short.iterdir())) == 1
+    shutil.rmtree(gone)
+    reserve(str(tmp_path / "ray"))
+    assert [claim.root for claim in ports.claims()] == [str(tmp_path / "ray")]
+
+
+def test_the_last_node_to_go_takes_its_killed_sisters_folders_along(tmp_path, short):
+    mine, killed, stranger = (Layout(str(tmp_path / name)) for name in ("mine", "killed", "stranger"))
+    for layout, key in ((mine, "key-1"), (killed, "key-1"), (stranger, "key-2")):
+        os.makedirs(layout.root)
+        ports.reserve(layout, "127.0.0.1", key)
+    keeper.remove_temp(mine, "key-1")
+    assert [claim.root for claim in ports.claims()] == [stranger.root]
+    keeper.remove_temp(stranger, "key-2")
+    assert not short.exists()
 
 
 # ------------------------------------------------------------------------------------------------------------ layout

@@ -23,9 +23,11 @@ ANSWER_S = 8.0
 """An answer that takes longer is not waited for; the question is asked again."""
 CANCEL_ANSWER_S = 9.0
 RETRY_S = 0.5
-DEAF_S = 7.0
+DEAF_S = 10.0
 """Silence of all nodes after which the link is made anew: Ray may have been restarted under it."""
-ABANDON_S = 90.0
+SETTLE_S = 45.0
+"""The same, and the silence of one node, right after Ray was joined: its Ray may be starting, or be slow to answer."""
+ABANDON_S = 180.0
 """A rank ends by itself when nobody has asked about it for so long: its coordinator or this node is gone."""
 
 IDLE, STARTING, RUNNING, ENDED = "idle", "starting", "running", "ended"
@@ -187,7 +189,7 @@ def step(gang: Gang, event: Event, now: float) -> Tuple[Gang, List[Action]]:
 
 def _absorb(gang: Gang, event: Event) -> Tuple[Gang, List[Action]]:
     if isinstance(event, LinkUp):
-        ranks = tuple(replace(rank, call=None, heard=gang.now, quiet_until=0.0) for rank in gang.ranks)
+        ranks = tuple(replace(rank, call=None, heard=gang.now, refused=False, quiet_until=0.0) for rank in gang.ranks)
         text = "joined Ray again" if gang.ever_linked else "joined Ray; %d nodes are ready" % len(ranks)
         return replace(gang, ranks=ranks, link_up=True, link_since=gang.now, ever_linked=True), [Say(text)]
     if isinstance(event, LinkDown):
@@ -282,7 +284,7 @@ def _decide(gang: Gang) -> Tuple[Gang, List[Action]]:
         trouble = gang.ranks[silent[0]].trouble
         actions.append(Say("%s%s" % (lost, " (%s)" % trouble if trouble else "")))
         return _condemn(gang, Outcome(FAILED_DRIVER, None, lost)), actions
-    if all(gang.now - rank.heard > DEAF_S for rank in gang.ranks):
+    if all(gang.now - rank.heard > (SETTLE_S if _fresh(gang, rank) else DEAF_S) for rank in gang.ranks):
         down = replace(gang, link_up=False, link_since=gang.now, link_trouble="no node answers through it")
         ranks = [replace(rank, call=None) for rank in gang.ranks]
         return replace(down, ranks=tuple(ranks)), [Say("no node answers through Ray; joining it anew"), Relink()]
@@ -332,7 +334,13 @@ def _question(gang: Gang, number: int, rank: Rank) -> Optional[str]:
 
 
 def _lost(gang: Gang, rank: Rank) -> bool:
-    return gang.link_up and gang.now - rank.heard > (NODE_LOST_S if rank.refused else NODE_SILENT_S)
+    patience = NODE_LOST_S if rank.refused else SETTLE_S if _fresh(gang, rank) else NODE_SILENT_S
+    return gang.link_up and gang.now - rank.heard > patience
+
+
+def _fresh(gang: Gang, rank: Rank) -> bool:
+    """Whether the node has not been heard since Ray was joined."""
+    return rank.heard <= gang.link_since
 
 
 def _unsure(gang: Gang) -> List[int]:

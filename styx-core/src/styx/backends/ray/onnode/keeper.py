@@ -68,9 +68,16 @@ def remove_leftovers(layout: Layout, spec: Dict[str, Any]) -> List[int]:
     return processes.end(find)
 
 
-def remove_temp(layout: Layout) -> None:
-    """Remove the short folder's part of this node, and the folder itself when it was the last."""
+def remove_temp(layout: Layout, key: Optional[str]) -> None:
+    """Remove the short folder's part of this node, and the folder itself when it was the last.
+
+    With it go the parts of those nodes of the same cluster on this host that were killed before they could tidy up.
+    """
     shutil.rmtree(layout.temp, ignore_errors=True)
+    for claim in ports.claims():
+        guard = read_json(Layout(claim.root).status).get("keeper") or [0, None]
+        if claim.key == key and not processes.alive(*guard):
+            shutil.rmtree(claim.temp, ignore_errors=True)
     with contextlib.suppress(OSError):  # the agents' sockets lie there too
         os.rmdir(short_folder())
 
@@ -130,7 +137,7 @@ class Keeper:
         began = time.monotonic()
         try:
             self._clear_sessions()
-            self.ports = ports.reserve(self.layout, self.spec["ip"])
+            self.ports = ports.reserve(self.layout, self.spec["ip"], self.spec["key"])
             self._note(STARTING, None)
             report = self._launch()
         except (NodeFailure, OSError) as error:

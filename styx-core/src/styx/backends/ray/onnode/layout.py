@@ -12,6 +12,8 @@ from typing import Any, Dict
 MARK = "STYX_RAY"
 """The variable that every process of a node's Ray carries; its value is `<cluster key>/<rank>`."""
 
+CLAIM = "ports.json"
+
 
 class NodeFailure(Exception):
     """Something that stops the work on this node; the text is one sentence for the user."""
@@ -31,7 +33,7 @@ class Layout:
         self.ensure_lock = self._in("ensure.lock")
         self.keeper_lock = self._in("keeper.lock")
         self.temp = os.path.join(short_folder(), "r-" + _digest(self.root))
-        self.claim = os.path.join(self.temp, "ports.json")
+        self.claim = os.path.join(self.temp, CLAIM)
 
     def _in(self, name: str) -> str:
         return os.path.join(self.root, name)

@@ -140,13 +140,14 @@ def _down(given: argparse.Namespace) -> int:
 
     layout = Layout(given.root)
     if not os.path.isdir(layout.root):
-        keeper.remove_temp(layout)
+        keeper.remove_temp(layout, None)
         _print({"survivors": []})
         return 0
     with open(layout.ensure_lock, "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        survivors = keeper.remove_leftovers(layout, read_json(layout.spec))
-        keeper.remove_temp(layout)
+        spec = read_json(layout.spec)
+        survivors = keeper.remove_leftovers(layout, spec)
+        keeper.remove_temp(layout, spec.get("key"))
         if not survivors:
             shutil.rmtree(layout.root, ignore_errors=True)
     _print({"survivors": survivors})

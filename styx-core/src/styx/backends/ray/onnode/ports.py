@@ -9,15 +9,25 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import shutil
 import socket
-from typing import Dict, Iterable, List, Set
+from typing import Dict, Iterable, List, NamedTuple, Set
 
-from .layout import Layout, NodeFailure, private_folder, read_json, short_folder, write_json
+from .layout import CLAIM, Layout, NodeFailure, private_folder, read_json, short_folder, write_json
 
 FIRST, LAST, SIZE = 20000, 32000, 64
 NAMES = ("gcs", "node_manager", "object_manager", "runtime_env_agent", "metrics", "agent_http", "agent_grpc", "client")
 WORKERS = SIZE - len(NAMES)
 """Worker ports of a node: one for each job that runs at the same time, and on rank 0 one more for its coordinator."""
+
+
+class Claim(NamedTuple):
+    """A node's claim on a block of ports; it lies in its short temporary folder `temp`."""
+
+    temp: str
+    root: str
+    key: str
+    base: int
 
 
 def block(base: int) -> Dict[str, int]:
@@ -34,8 +44,8 @@ def candidates(claimed: Iterable[int], first: int) -> List[int]:
     return [base for base in every[start:] + every[:start] if base not in taken]
 
 
-def reserve(layout: Layout, ip: str) -> Dict[str, int]:
-    """Choose a block for this node and claim it. A node that has one keeps it while it is free.
+def reserve(layout: Layout, ip: str, key: str) -> Dict[str, int]:
+    """Choose a block for this node of the cluster `key` and claim it. A node that has one keeps it while it is free.
 
     Raises:
         NodeFailure: No block is free.
@@ -45,13 +55,17 @@ def reserve(layout: Layout, ip: str) -> Dict[str, int]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         mine = read_json(layout.ports).get("base")
-        order = candidates(_claims(layout), random.randrange(FIRST, LAST))  # noqa: S311 - spreads, hides nothing
+        for claim in claims():
+            if not os.path.isdir(claim.root):  # its node was removed without being asked to tidy up
+                shutil.rmtree(claim.temp, ignore_errors=True)
+        taken = [claim.base for claim in claims() if claim.root != layout.root]
+        order = candidates(taken, random.randrange(FIRST, LAST))  # noqa: S311 - spreads, hides nothing
         if mine in order:
             order.insert(0, mine)
         for base in order:
             chosen = block(base)
             if all(_free(ip, port) for port in range(base, base + SIZE)):
-                write_json(layout.claim, chosen)
+                write_json(layout.claim, {**chosen, "root": layout.root, "key": key})
                 write_json(layout.ports, chosen)
                 return chosen
     finally:
@@ -59,12 +73,19 @@ def reserve(layout: Layout, ip: str) -> Dict[str, int]:
     raise NodeFailure("no %d ports in a row are free between %d and %d on this node" % (SIZE, FIRST, LAST))
 
 
-def _claims(layout: Layout) -> List[int]:
-    """The blocks of this user's other nodes on this host."""
+def claims() -> List[Claim]:
+    """What this user's nodes on this host have claimed."""
     folder = short_folder()
-    paths = [os.path.join(folder, name, "ports.json") for name in os.listdir(folder) if name.startswith("r-")]
-    found = (read_json(path).get("base") for path in paths if path != layout.claim)
-    return [base for base in found if isinstance(base, int)]
+    try:
+        temps = [os.path.join(folder, name) for name in os.listdir(folder) if name.startswith("r-")]
+    except OSError:
+        return []
+    found = []
+    for temp in temps:
+        said = read_json(os.path.join(temp, CLAIM))
+        if isinstance(said.get("base"), int):
+            found.append(Claim(temp, str(said.get("root")), str(said.get("key")), said["base"]))
+    return found
 
 
 def _free(ip: str, port: int) -> bool:
