@@ -373,3 +373,40 @@ class TestLimits:
             trace.write_text(text)
         with pytest.raises(UnsupportedError, match=words):
             up(make(spot_trace=str(trace)), market=Market.SPOT)
+
+
+class TestAccelerators:
+    @pytest.fixture
+    def two(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A machine whose `nvidia-smi` reports two of them."""
+        program = tmp_path / "bin" / "nvidia-smi"
+        program.parent.mkdir()
+        program.write_text("#!/bin/sh\nprintf '0, NVIDIA L4, 23034\\n1, NVIDIA L4, 23034\\n'\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    def launch(self, driver: Local, shape: str, key: str) -> str:
+        offer = next(row for row in driver.fetch() if row.instance_type == shape)
+        request = request_for(driver, key=key).model_copy(update={"offer": offer})
+        (node,) = driver.create(request)
+        return self.devices(node)
+
+    def devices(self, node: Node) -> str:
+        assert node.reach is not None
+        return node.reach.env["CUDA_VISIBLE_DEVICES"]  # type: ignore[union-attr]
+
+    @pytest.mark.usefixtures("two")
+    def test_each_node_sees_its_own(self, driver: Local) -> None:
+        assert self.launch(driver, "local-1gpu", "styx-a-st0re101") == "0"
+        assert self.launch(driver, "local-0.5gpu", "styx-b-st0re101") == "1"
+        assert self.launch(driver, "local-0.5gpu", "styx-c-st0re101") == "1"
+        with pytest.raises(CapacityError, match=r"not enough of this machine's L4 is free for local-0\.25gpu"):
+            self.launch(driver, "local-0.25gpu", "styx-d-st0re101")
+        first = listed(driver, "styx-a-st0re101")
+        driver.stop(first)
+        assert self.launch(driver, "local-1gpu", "styx-d-st0re101") == "0"
+        with pytest.raises(CapacityError, match="other local clusters hold it"):
+            driver.start(first)
+        driver.terminate(listed(driver, "styx-b-st0re101") + listed(driver, "styx-c-st0re101"))
+        assert [self.devices(node) for node in driver.start(first)] == ["1"]
+        assert "CUDA_VISIBLE_DEVICES" not in up(driver)[0].reach.env  # type: ignore[union-attr]

@@ -394,7 +394,7 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
         runs = machine.state is NodeState.RUNNING
         env = {"STYX_HOME": str(self._home), "STYX_NODE": slot.mark}
         if machine.gpus:
-            env["STYX_GPU_INDICES"] = ",".join(str(index) for index in machine.gpus)
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in machine.gpus)
         return Node(
             id=f"{slot.cluster}-{slot.rank}",
             cluster=slot.cluster,

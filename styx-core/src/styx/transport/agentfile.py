@@ -6,8 +6,6 @@ import hashlib
 import importlib.util
 import io
 import os
-import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +62,8 @@ def agent_file(cache: Path) -> AgentFile:
 
 def zip_sources(contents: list[tuple[str, bytes]]) -> bytes:
     """A zipapp whose bytes depend on names and contents only."""
+    import zipfile  # here: a warm start builds nothing
+
     buffer = io.BytesIO(b"#!/usr/bin/env python3\n")
     buffer.seek(0, os.SEEK_END)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -104,6 +104,8 @@ def _digest(contents: list[tuple[str, bytes]]) -> str:
 
 
 def _replace(path: Path, data: bytes) -> None:
+    import tempfile  # here: a warm start writes nothing
+
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as stream:
