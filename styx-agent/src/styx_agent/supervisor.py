@@ -73,7 +73,10 @@ def supervise(state: State, lock: int, serve: Callable[[State, int], int]) -> in
     delay = _FIRST_DELAY_S
     while True:
         # Held by a living agent, also by one that an earlier supervisor started: then this waits for its end.
-        agent_lock = locks.take(state.agent_lock, block=True)
+        try:
+            agent_lock = locks.take(state.agent_lock, block=True)
+        except OSError:
+            return 0  # the state folder was removed
         known = identity.load(state)
         if agent_lock is None or known is None or known.stopped is not None:
             return 0

@@ -21,6 +21,7 @@ from styx_agent.trees import Tree, TreeError, parse_manifest
 
 _LENGTH = struct.Struct(">I")
 _LARGEST_MANIFEST_BYTES = 1 << 30
+_BLOCK_BYTES = 1 << 14
 _LOCK_S = 600.0
 
 
@@ -77,7 +78,7 @@ def _one_tree(state: State, home: str, frame: bytes, source: BinaryIO, sink: Bin
 
 
 def _extract(tree: Tree, stream: _TarFrames) -> None:
-    with tarfile.open(fileobj=stream, mode="r|gz", bufsize=1 << 18) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK_BYTES) as archive:  # type: ignore[call-overload]
         for member in archive:
             body = archive.extractfile(member) if member.isreg() else None
             tree.write(member.name, member.size, body)
@@ -128,24 +129,40 @@ def _answer(sink: BinaryIO, value: dict[str, Any]) -> None:
 
 
 class _TarFrames:
-    """The frames of one tar stream as a file to read from."""
+    """The frames of one packed tar stream as an unpacked file to read from.
+
+    Unpacks a little at a time: tarfile's own unpacking copies all that a frame unpacks to for each header it reads.
+    """
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
-        self._rest = memoryview(b"")
+        self._unpack = zlib.decompressobj(31)
+        self._packed = b""
         self._ended = False
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end."""
-        if not self._rest and not self._ended:
-            frame = _read_frame(self._source)
-            self._ended = not frame
-            self._rest = memoryview(frame)
-        data = bytes(self._rest[:size])
-        self._rest = self._rest[size:]
-        return data
+        """At most `size` bytes; none at the end.
+
+        Raises:
+            EOFError: The stream ends before its packing does.
+        """
+        while not self._unpack.eof:
+            if not self._packed:
+                self._packed = self._frame()
+                if self._ended:
+                    raise EOFError("it ends early")
+            data = self._unpack.decompress(self._packed, size)
+            self._packed = self._unpack.unconsumed_tail
+            if data:
+                return data
+        return b""
+
+    def _frame(self) -> bytes:
+        frame = b"" if self._ended else _read_frame(self._source)
+        self._ended = not frame
+        return frame
 
     def drain(self) -> None:
         """Read to the end, so that the next tree can follow."""
         while not self._ended:
-            self._ended = not _read_frame(self._source)
+            self._frame()
