@@ -73,6 +73,19 @@ def test_fewer_ranks_than_nodes(trio):
     assert not os.path.exists(f"{trio.transports[2].agent_state}/logs/{job_id}")
 
 
+def test_two_gangs_share_the_nodes_and_their_gpus(trio):
+    ask = {
+        "gpus": 1.0,
+        "gpus_per_node": 1.0,
+        "run": 'echo "gpu=$CUDA_VISIBLE_DEVICES of $STYX_NUM_GPUS_PER_NODE"; sleep 3',
+    }
+    first, second = trio.submit(**ask), trio.submit(**ask)
+    assert [trio.wait(job_id)["state"] for job_id in (first, second)] == ["SUCCEEDED"] * 2
+    assert trio.job(second)["started_at"] < trio.job(first)["ended_at"]
+    for rank in range(3):
+        assert {trio.log(rank, job_id).strip() for job_id in (first, second)} == {"gpu=0 of 1", "gpu=1 of 1"}
+
+
 def test_one_failing_rank_ends_all_at_once(trio):
     job_id = trio.submit(run=by_rank({1: "sleep 1; exit 37"}))
     job = trio.wait(job_id)
