@@ -119,10 +119,10 @@ def load_file(path: Path, failed: OnFailure) -> type[Cloud]:
             hint="correct the file, or move it out of the folder",
         ) from None
     found = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Cloud)]
-    for each in found:
+    own = [each for each in found if each.__module__ == module_name]
+    for each in (*own, *found):  # one that is defined here comes before the one it extends
         if getattr(each, "name", None) == path.stem and not inspect.isabstract(each):
             return each
-    own = [each for each in found if each.__module__ == module_name]
     if own and inspect.isabstract(own[-1]):
         lacks = f"its class {own[-1].__name__} lacks {', '.join(sorted(own[-1].__abstractmethods__))}"
     else:

@@ -15,6 +15,7 @@ from styx.testing.clock import ManualClock
 from styx.testing.conformance.harness import order
 from styx.testing.contexts import make_context
 from styx.testing.fakecloud import ApiError, FakeCloud, FakeConfig, FakeDriver, Status, World
+from styx.testing.fakecloud.cloud import MARKER
 from styx.testing.processes import kill_marked, marked
 
 KEY = "fake-key"
@@ -135,7 +136,7 @@ def test_real_nodes_die_with_their_machine(real):
     assert node.reach.env["STYX_HOME"] == str(real.context.home)
     leader, family = start_family(node)
     survivor, others = start_family(other)
-    assert set(family) <= marked("STYX_NODE", node.reach.env["STYX_NODE"])
+    assert set(family) <= marked(MARKER, node.reach.env[MARKER])
     real.terminate([node])
     leader.wait(timeout=10)
     assert not any(alive(pid) for pid in family)

@@ -24,7 +24,7 @@ from styx.testing.fakecloud.world import (
 )
 from styx.testing.processes import kill_marked
 
-MARKER = "STYX_NODE"
+MARKER = "STYX_FAKE_MACHINE"
 """Environment variable that every process of a machine with a real home carries; its value is the folder."""
 REQUESTS_KEPT = 500
 

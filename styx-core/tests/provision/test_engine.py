@@ -1,0 +1,293 @@
+"""The whole engine on the fake cloud, whose machines are real folders with real agents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from styx.api import LaunchOptions
+from styx.api.inprocess import InProcess
+from styx.driver import Place
+from styx.errors import (
+    CredentialsError,
+    Interrupted,
+    NoPlaceLeft,
+    NotExecutable,
+    NotFound,
+    UnsupportedError,
+    WrongState,
+)
+from styx.models import Task
+from styx.provision import launch as launching
+from styx.state.rows import ClusterState, Event
+from styx.testing.fakecloud import FakeCloud, World
+from styx.testing.processes import marked
+
+DRIVER = """
+from styx.plugin import Limits
+from styx.testing.fakecloud import FakeDriver
+
+class Fake(FakeDriver):
+    limits = Limits(min_poll_s=0.02, listing_lag_s=0.2)
+"""
+
+
+class Bench:
+    """One home, one fake cloud, one client."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        (self.home / "drivers").mkdir(parents=True)
+        (self.home / "drivers" / "fake.py").write_text(DRIVER)
+        books = folder / "books.json"
+        (self.home / "config.yaml").write_text(
+            json.dumps({"clouds": {"fake": {"state_path": str(books), "real_nodes": True}}})
+        )
+        self.cloud = FakeCloud(World(nodes_dir=str(folder / "nodes")), path=books)
+        environ = {"FAKE_API_KEY": "fake-key", "HOME": str(folder), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+        self.client = InProcess.open(home=self.home, cwd=folder, environ=environ)
+        self.client.world = replace(self.client.world, sleep=self.sleep)
+        self.events: list[Event] = []
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        import time
+
+        self.slept.append(seconds)
+        time.sleep(min(seconds, 0.05))
+
+    def task(self, run: str = "echo out; exit 3", **fields: Any) -> Task:
+        return Task.from_dict({"run": run, "resources": {"infra": "fake", "cpus": 2}, **fields})
+
+    def launch(self, name: str = "c", task: Task | None = None, **options: Any) -> Any:
+        return self.client.launch(task or self.task(), LaunchOptions(cluster=name, **options), self.events.append)
+
+    def alive(self) -> list[str]:
+        return [one.name for one in self.cloud.machines() if one.status(self.cloud.clock()).value == "active"]
+
+    def outcomes(self, name: str = "c") -> list[tuple[str, str, str | None]]:
+        return [(str(each.place), each.state, each.vendor_code) for each in self.client.why(name).attempts]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    assert [each.ok for each in bench.client.check(["fake"])] == [True]
+    yield bench
+    bench.cloud.relent()
+    for view in bench.client.status():
+        bench.client.down([view.name])
+    bench.client.close()
+    assert bench.alive() == []
+    assert marked("STYX_HOME", str(bench.home)) == set()
+    assert [thing for thing in bench.cloud.things() if thing.kind in ("address", "group")] == []
+
+
+def test_launch_to_exit_code(bench: Bench) -> None:
+    result = bench.launch()
+    assert (result.cluster, result.job_id, str(result.place)) == ("c", 1, "fake/north/north-a")
+    assert b"".join(line.data for line in bench.client.tail("c")) == b"out\n"
+    assert bench.client.wait("c", 1).exit_code == 3
+    view = bench.client.status(["c"])[0]
+    assert (view.state, view.usd_per_hour) == (ClusterState.UP, 0.05)
+    steps = [event.step for event in bench.events if event.phase == "done"]
+    assert steps == ["intend", "attempt", "create", "reach", "bootstrap", "submit"]
+
+
+def test_fails_over_in_the_plans_order_and_tells_the_story(bench: Bench) -> None:
+    bench.cloud.refuse("create_machine", "out_of_stock", zone="north-a", times=None)
+    bench.cloud.refuse("create_machine", "quota_exceeded", zone="north-b", times=None)
+    assert str(bench.launch().place) == "fake/south/south-a"
+    assert bench.outcomes() == [
+        ("fake/north/north-a", "released", "out_of_stock"),
+        ("fake/north/north-b", "released", "quota_exceeded"),
+        ("fake/south/south-a", "made", None),
+    ]
+
+
+def test_a_quota_of_the_region_spares_its_other_zone_the_attempt(bench: Bench) -> None:
+    bench.cloud.refuse("create_machine", "quota_exceeded", times=1)
+    assert str(bench.launch().place) == "fake/south/south-a"
+    assert len(bench.outcomes()) == 2
+
+
+def test_all_refuse_leaves_nothing_and_lists_the_reasons(bench: Bench) -> None:
+    bench.cloud.refuse("create_machine", "out_of_stock", times=None)
+    with pytest.raises(NoPlaceLeft) as caught:
+        bench.launch()
+    for words in ("fake/north/north-a", "fake/north/north-b", "fake/south/south-a", "out_of_stock"):
+        assert words in caught.value.message
+    assert bench.client.status() == []
+    assert bench.client.why("c").state is ClusterState.TERMINATED
+    assert len(bench.client.world.store.refusals(bench.client.world.now().replace(year=2000))) >= 3
+
+
+def test_retry_until_up_ends_with_its_limit(bench: Bench) -> None:
+    bench.cloud.refuse("create_machine", "out_of_stock", times=None)
+    with pytest.raises(NoPlaceLeft):
+        bench.launch(retry_until_up=True, retry_for_s=12.0)
+    assert 5.0 in bench.slept
+
+
+def test_retry_until_up_lands_when_there_is_room(bench: Bench) -> None:
+    bench.cloud.refuse("create_machine", "out_of_stock", times=3)
+    assert bench.launch(retry_until_up=True).job_id == 1
+    assert len(bench.outcomes()) == 4
+
+
+def test_an_unsupported_request_stops_at_once(bench: Bench) -> None:
+    bench.cloud.refuse("create_machine", "bad_request", times=None)
+    with pytest.raises(UnsupportedError):
+        bench.launch()
+    assert len(bench.outcomes()) == 1
+
+
+def test_bad_credentials_block_the_account(bench: Bench) -> None:
+    bench.cloud.refuse("create_machine", "invalid_key", times=None)
+    with pytest.raises(NoPlaceLeft, match="invalid_key"):
+        bench.launch()
+    assert len(bench.outcomes()) == 1
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_lost_reply_makes_no_second_gang(bench: Bench, after: int) -> None:
+    bench.cloud.lose_reply("create_machine", after=after)
+    task = bench.task(num_nodes=1)
+    bench.launch(task=task)
+    assert len(bench.alive()) == 1
+
+
+def test_throttling_is_waited_out(bench: Bench) -> None:
+    bench.cloud.refuse("create_machine", "rate_limited", times=2)
+    assert str(bench.launch().place) == "fake/north/north-a"
+    assert len(bench.outcomes()) == 1
+
+
+def test_accepted_then_failed_is_removed_before_the_next_place(bench: Bench) -> None:
+    bench.cloud.doom("out_of_stock", times=1)
+    bench.launch()
+    assert len(bench.alive()) == 1
+    assert [each[1] for each in bench.outcomes()] == ["released", "made"]
+
+
+def test_ctrl_c_while_making_says_what_exists(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launching, "bring_up", interrupted)
+    with pytest.raises(Interrupted, match="styx down c"):
+        bench.launch()
+    assert bench.client.status()[0].state is ClusterState.INIT
+    monkeypatch.undo()
+    assert bench.launch().job_id == 1
+    assert any("took over" in event.message for event in bench.events)
+    assert len(bench.alive()) == 1
+
+
+def test_sweep_removes_what_an_abandoned_launch_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "bring_up", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(Interrupted):
+        bench.launch()
+    seen = bench.client.sweep()
+    assert [(each.kind, each.cluster) for each in seen.orphans] == [("node", "c"), ("address", "c")]
+    assert bench.alive()
+    ended = bench.client.sweep(delete=True)
+    assert all(each.deleted for each in ended.orphans)
+    assert bench.alive() == []
+
+
+def test_sweep_never_touches_what_is_not_ours(bench: Bench) -> None:
+    foreign = bench.cloud.plant("north-a")
+    other = bench.cloud.plant("south-a", name="styx-x-zzzzzz01-0", tags={"styx-store": "zzzzzz"})
+    bench.launch()
+    assert bench.client.sweep(delete=True).orphans == ()
+    ids = {one.id for one in bench.cloud.machines() if one.status(bench.cloud.clock()).value == "active"}
+    assert {foreign.id, other.id} <= ids
+    for one in (foreign, other):
+        bench.cloud.delete_machine("fake-key", one.id)
+
+
+def test_an_unreadable_place_is_never_called_empty(bench: Bench) -> None:
+    bench.launch()
+    bench.cloud.refuse("list_machines", "invalid_key", times=None)
+    view = bench.client.status(refresh=True)[0]
+    assert view.state is ClusterState.UP
+    assert "could not be read" in (view.note or "")
+    assert bench.client.sweep().unreadable
+    with pytest.raises(CredentialsError):
+        bench.client.down(["c"])
+    assert bench.client.status()[0].state is ClusterState.TERMINATING
+    bench.cloud.relent()
+    bench.client.down(["c"])
+    assert bench.client.status() == []
+
+
+def test_purge_forgets_and_says_so(bench: Bench) -> None:
+    bench.launch()
+    bench.cloud.refuse("delete_machine", "internal_weird", times=None)
+    told: list[Event] = []
+    bench.client.down(["c"], told.append, purge=True)
+    assert any("may still exist" in event.message for event in told)
+    assert bench.client.status() == []
+    bench.cloud.relent()
+    assert bench.client.sweep(delete=True).orphans
+    assert bench.alive() == []
+
+
+def test_preemption_is_seen_and_a_relaunch_replaces_it(bench: Bench) -> None:
+    bench.launch()
+    bench.cloud.preempt(bench.cloud.machines()[0].id)
+    view = bench.client.status(refresh=True)[0]
+    assert view.state is ClusterState.LOST
+    assert "preempted" in (view.note or "")
+    assert bench.client.wait("c", 1).state in ("FAILED", "FAILED_DRIVER")
+    again = bench.launch()
+    assert (again.job_id, len(bench.alive())) == (1, 1)
+
+
+def test_reuse_needs_a_fit(bench: Bench) -> None:
+    bench.launch()
+    with pytest.raises(WrongState, match="16"):
+        bench.launch(task=bench.task(resources={"infra": "fake", "cpus": "16+"}))
+    with pytest.raises(WrongState, match="2 nodes"):
+        bench.launch(task=bench.task(num_nodes=2))
+    assert bench.launch().job_id == 2
+    assert len(bench.alive()) == 1
+
+
+def test_stop_start_and_exec(bench: Bench) -> None:
+    bench.launch(task=bench.task("echo kept > ~/file"))
+    bench.client.wait("c", 1)
+    bench.client.stop(["c"])
+    assert bench.client.status()[0].state is ClusterState.STOPPED
+    with pytest.raises(WrongState, match="STOPPED"):
+        bench.client.exec(bench.task(), "c")
+    bench.client.start(["c"])
+    job = bench.client.exec(bench.task("cat ~/file"), "c").job_id
+    assert b"".join(line.data for line in bench.client.tail("c", job)) == b"kept\n"
+    rates = bench.client.world.store.rates()
+    assert len(rates) == 2
+    assert rates[0].end is not None
+
+
+def test_refusals_before_anything_is_made(bench: Bench) -> None:
+    with pytest.raises(NotExecutable, match="service"):
+        bench.launch(task=bench.task(service={"readiness_probe": "/", "replicas": 1}))
+    with pytest.raises(NoPlaceLeft, match="not enabled"):
+        bench.launch(task=Task.from_dict({"run": "x", "resources": {"infra": "local"}, "config": None}).model_copy(
+            update={"resources": Task.from_dict({"resources": {"infra": "fake/nowhere"}}).resources}
+        ))  # fmt: skip
+    with pytest.raises(NotFound):
+        bench.client.exec(bench.task(), "nosuch")
+    assert bench.cloud.machines() == []
+    assert bench.client.status() == []
+
+
+def test_places_carry_the_account(bench: Bench) -> None:
+    place = bench.launch().place
+    assert place == Place(cloud="fake", account="acct-1", region="north", zone="north-a")
