@@ -8,28 +8,17 @@ from typing import Any, Final
 
 from pydantic import BeforeValidator, model_serializer, model_validator
 
+from styx.models.acceleratornames import ACCELERATORS, ALIASES, AcceleratorFacts
 from styx.models.base import Compact, Model, Problem, collect
 from styx.models.suggest import did_you_mean
 from styx.units import number_text, parse_amount, parse_size_gib, tidy_number
 
-KNOWN_ACCELERATORS: Final = frozenset(
-    (
-        "A10", "A10G", "A16", "A30", "A40", "A100", "A100-80GB", "A100-80GB-SXM", "A4000", "A4500", "A5000",
-        "A6000", "B200", "B300", "GB200", "GB300", "GH200", "H100", "H100-MEGA", "H100-NVL", "H100-SXM", "H100-PCIE",
-        "H200", "H200-SXM", "H20", "H800", "K80", "L4", "L20", "L40", "L40S", "M4000", "M60", "P4", "P40", "P100",
-        "P4000", "P5000", "RTX2000-Ada", "RTX3060", "RTX3070", "RTX3080", "RTX3080Ti", "RTX3090", "RTX3090Ti",
-        "RTX4000", "RTX4000-Ada", "RTX4060", "RTX4070", "RTX4070Ti", "RTX4080", "RTX4090", "RTX5000", "RTX5000-Ada",
-        "RTX5070", "RTX5070Ti", "RTX5080", "RTX5090", "RTX6000", "RTX6000-Ada", "RTX8000", "RTXPRO4500",
-        "RTXPRO6000", "RTXA4000", "RTXA5000", "RTXA6000", "T4", "T4g", "V100", "V100-32GB",
-        "MI25", "MI50", "MI100", "MI210", "MI250", "MI300X", "MI325X", "MI350X", "MI355X", "Radeon Pro V520",
-        "Gaudi", "Gaudi2", "Gaudi3", "Gaudi HL-205", "Trainium", "Trainium1", "Trainium2", "Inferentia",
-        "Inferentia1", "Inferentia2", "TPU",
-    )
-)  # fmt: skip
+KNOWN_ACCELERATORS: Final = frozenset(ACCELERATORS)
 """Names that are taken as they are. Any other name is valid too: only a catalog can say what is for sale."""
 
-_CANONICAL: Final[Mapping[str, str]] = {name.lower(): name for name in KNOWN_ACCELERATORS}
-_VENDORS: Final = frozenset({"nvidia", "amd", "intel", "google", "aws", "habana", "tenstorrent"})
+_VENDORS: Final = frozenset({*(facts.vendor for facts in ACCELERATORS.values()), "google", "habana", "tenstorrent"})
+_VENDOR_ALIASES: Final[Mapping[str, str]] = {"habana": "intel", "amazon": "aws", "annapurna": "aws"}
+_PREFIX: Final = re.compile(r"^(?:nvidia|amd|intel|tesla|quadro|geforce|instinct)(?:[ _-]+|(?=tesla))", re.IGNORECASE)
 _TPU: Final = re.compile(r"tpu-(v\d+[a-z]*)-\d+(-pod)?", re.IGNORECASE)
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._ +-]*")
 _MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?\s*[kmgtKMGT][iI]?[bB]?)(\+?)")
@@ -38,7 +27,7 @@ _SHAPE: Final = 'must be a name with an optional count, such as "A100:8", or a m
 
 def is_known_accelerator(name: str) -> bool:
     """Whether this is the usual name of an accelerator; others are valid but worth a warning."""
-    return name.lower() in _CANONICAL or _TPU.fullmatch(name) is not None
+    return canonical_accelerator(name) in ACCELERATORS or _TPU.fullmatch(name) is not None
 
 
 def accelerator_suggestion(name: str) -> str | None:
@@ -68,7 +57,7 @@ class AcceleratorRequest(Compact):
         pieces = [piece.strip() for piece in value.strip().split(":")]
         vendor = None
         if len(pieces) > 1 and pieces[0].lower() in _VENDORS:
-            vendor = pieces.pop(0).lower()
+            vendor = canonical_vendor(pieces.pop(0))
         if not pieces[0] or len(pieces) > 2:
             raise Problem(_SHAPE)
         count = _count(pieces[1]) if len(pieces) == 2 else 1
@@ -164,10 +153,40 @@ def _count(value: Any) -> float:
 
 
 def canonical_accelerator(name: str) -> str:
-    """The usual spelling: `a100` becomes `A100`."""
+    """The one usual name: `a100`, `A100-40GB` and `NVIDIA A100` are `A100`; an unknown name stays as it is."""
     if _TPU.fullmatch(name):
         return name.lower()
-    return _CANONICAL.get(name.lower(), name)
+    bare = name.strip()
+    while True:
+        if found := _CANONICAL.get(_folded(bare)):
+            return found
+        shorter = _PREFIX.sub("", bare)
+        if shorter == bare:
+            return name
+        bare = shorter
+
+
+def canonical_vendor(vendor: str) -> str:
+    """The usual spelling of a maker's name: lower case, one name for each."""
+    lowered = vendor.strip().lower()
+    return _VENDOR_ALIASES.get(lowered, lowered)
+
+
+def accelerator_facts(name: str) -> AcceleratorFacts | None:
+    """Maker and memory of an accelerator by its canonical name; None when it is unknown."""
+    if _TPU.fullmatch(name):
+        return AcceleratorFacts("google", None)
+    return ACCELERATORS.get(name)
+
+
+def _folded(name: str) -> str:
+    return name.lower().translate(_SEPARATORS)
+
+
+_SEPARATORS: Final = str.maketrans("", "", " -_")
+_CANONICAL: Final[Mapping[str, str]] = {
+    _folded(known): usual for known, usual in (*((name, name) for name in ACCELERATORS), *ALIASES.items())
+}
 
 
 def none_is_nothing(value: Any) -> Any:
