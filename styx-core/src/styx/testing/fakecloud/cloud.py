@@ -24,8 +24,8 @@ from styx.testing.fakecloud.world import (
 )
 from styx.testing.processes import kill_marked
 
-MARKER = "STYX_FAKE_MACHINE"
-"""Environment variable that every process of a machine with a real home carries; its value is the folder."""
+MARKER = "STYX_NODE"
+"""Environment variable that every process of a machine with a real home carries, as the agent sets it."""
 REQUESTS_KEPT = 500
 
 
@@ -42,6 +42,11 @@ class Account(NamedTuple):
     id: str
     user: str
     zones: dict[tuple[str, str], str | None]
+
+
+def instance_of(machine: Machine) -> str:
+    """`<cluster key>/<rank>` of a machine of ours: the value of `MARKER` in its processes."""
+    return f"{machine.tags.get('styx-cluster')}/{machine.tags.get('styx-rank')}"
 
 
 class FakeCloud:
@@ -429,7 +434,7 @@ class FakeCloud:
         """Kill a machine's processes and remove its folder, before the books say so: killed between, do it again."""
         if machine.folder is None:
             return
-        if not kill_marked(MARKER, machine.folder):
+        if not kill_marked(MARKER, instance_of(machine)):
             raise RuntimeError(f"processes of {machine.id} survive SIGKILL")
         if remove:
             shutil.rmtree(machine.folder, ignore_errors=True)

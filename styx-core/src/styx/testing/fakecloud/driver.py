@@ -57,7 +57,7 @@ from styx.plugin import (
     Waiting,
     WarnsBeforeEnd,
 )
-from styx.testing.fakecloud.cloud import MARKER, FakeCloud
+from styx.testing.fakecloud.cloud import MARKER, FakeCloud, instance_of
 from styx.testing.fakecloud.world import ApiError, ConnectionLost, Machine, MachineType, Status, World
 
 STATES: dict[Status, NodeState] = {
@@ -456,7 +456,7 @@ class FakeDriver(
         if machine.folder is None:
             return Ssh(host=machine.public_ip, user="ubuntu")
         folder = Path(machine.folder)
-        env = {"STYX_HOME": str(self.context.home), MARKER: machine.folder}
+        env = {"STYX_HOME": str(self.context.home), MARKER: instance_of(machine)}
         return Local(home=str(folder / "home"), state=str(folder / "state"), env=env)
 
     def _price(self, machine: Machine) -> float | None:
