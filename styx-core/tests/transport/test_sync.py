@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -228,7 +227,7 @@ class Spoiled(LocalTransport):
         ("sleep 100", r"stalled: nothing moved for 0\.5 s"),
         ("printf '\\000\\000\\000\\002[]'; cat >/dev/null", "lacks 'need'"),
         ("printf '\\377\\377\\377\\377'; cat >/dev/null", "too long"),
-        ('ulimit -f 2000; exec "$@"', "could not store|broke off"),
+        ('ulimit -f 2000; exec "$@"', "could not store the files: .*big"),
     ],
 )
 def test_a_broken_upload_says_why(
@@ -240,20 +239,6 @@ def test_a_broken_upload_says_why(
             (tmp_path / "big", "big"), transport=Spoiled(installed, script), stall_s=0.5 if "sleep" in script else 60
         )
     assert upload((tmp_path / "big", "big")).sent_bytes == 6_000_000
-
-
-def test_a_full_disk_is_said(tmp_path: Path, installed: LocalTransport, upload: Upload) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
-    if os.getuid() != 0 or subprocess.run(mount, capture_output=True, check=False, timeout=30).returncode:
-        pytest.skip("needs the right to mount")
-    try:
-        (tmp_path / "big").write_bytes(os.urandom(9_000_000))
-        with pytest.raises(LocalIOError, match="disk full"):
-            upload((tmp_path / "big", str(small / "big")))
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True, timeout=30)
 
 
 def test_a_large_upload_is_announced(

@@ -9,13 +9,12 @@ import os
 import re
 import shutil
 import stat
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -208,22 +207,20 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
         return
 
-    def unlock(remove: Callable[..., Any], name: str, error: Any) -> None:
-        why = error[1] if isinstance(error, tuple) else error
-        if isinstance(why, FileNotFoundError):
-            return
-        for folder in (os.path.dirname(name), name):
-            if os.path.isdir(folder) and not os.path.islink(folder):
-                os.chmod(folder, stat.S_IRWXU)
-        if os.path.isdir(name) and not os.path.islink(name):
-            shutil.rmtree(name)
-        else:
-            remove(name)
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        _open_up(str(path))
+        shutil.rmtree(path)
 
-    if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=unlock)
-    else:
-        shutil.rmtree(path, onerror=unlock)
+
+def _open_up(folder: str) -> None:
+    """Let the owner into a folder and all below it, from the top down: one cannot be entered before it is open."""
+    os.chmod(folder, stat.S_IRWXU)
+    with os.scandir(folder) as listing:
+        below = [entry.path for entry in listing if entry.is_dir(follow_symlinks=False)]
+    for path in below:
+        _open_up(path)
 
 
 def _short_paths(state: Path) -> list[Path]:
