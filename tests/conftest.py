@@ -56,6 +56,18 @@ class Styx:
         assert "Traceback (most recent call last)" not in done.stderr, said
         return done
 
+    def begin(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start `styx ARGUMENTS` in a session of its own, and leave it running; its output is bytes on pipes."""
+        return subprocess.Popen(
+            [*self.program, *arguments],
+            cwd=self.cwd,
+            env=self.environment() | dict(env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
     def json(self, *arguments: str, **options: Any) -> Any:
         """What `styx ARGUMENTS --json` prints, parsed: stdout must hold nothing else."""
         return json.loads(self(*arguments, "--json", **options).stdout)
