@@ -3,6 +3,7 @@
 StyxError                         exit code
 ├── UsageError                     2   the command line itself is wrong
 ├── InvalidInput                  65   a task or config file is wrong: carries `Fault`s
+│   └── CatalogRefused            65   a catalog file is broken or not to be believed
 ├── NotFound                      66   no such cluster, job, plugin
 ├── WrongState                    67   the cluster exists but cannot do that now
 ├── Unreachable                   68   a node or its agent does not answer
@@ -184,6 +185,13 @@ class VendorDetail:
     message: str | None = None
     request_id: str | None = None
     extra: dict[str, str] = field(default_factory=dict)
+
+
+class CatalogRefused(InvalidInput):
+    """A catalog file is broken or not to be believed; the rows in use stay as they were."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__([Fault(message)], hint=hint)
 
 
 class CloudError(StyxError):
