@@ -72,9 +72,17 @@ def test_a_block_with_a_taken_port_is_left(tmp_path, short):
     root = str(tmp_path / "ray")
     base = reserve(root)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", base + 40))
+        taken.bind(("127.0.0.1", base + 1))
         taken.listen()
-        assert reserve(root) != base
+        other = reserve(root)
+        assert other != base
+    with socket.socket() as coordinator:
+        coordinator.bind(("127.0.0.1", other + ports.SIZE - 1))
+        coordinator.listen()
+        assert reserve(root) == other  # a node does not move because of a running job
+        assert ports.claims()[0].base == other
+        shutil.rmtree(root)
+        assert reserve(root) != other
 
 
 def test_what_a_removed_node_left_is_removed_by_the_next_one(tmp_path, short):

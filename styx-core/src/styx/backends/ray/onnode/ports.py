@@ -64,7 +64,10 @@ def reserve(layout: Layout, ip: str, key: str) -> Dict[str, int]:
             order.insert(0, mine)
         for base in order:
             chosen = block(base)
-            if all(_free(ip, port) for port in range(base, base + SIZE)):
+            # Coordinators of running jobs outlive a restart of Ray, and theirs are among the worker ports. Ray looks
+            # for a free one by itself, and a head that moved would leave the other nodes behind.
+            size = len(NAMES) if base == mine else SIZE
+            if all(_free(ip, port) for port in range(base, base + size)):
                 write_json(layout.claim, {**chosen, "root": layout.root, "key": key})
                 write_json(layout.ports, chosen)
                 return chosen
