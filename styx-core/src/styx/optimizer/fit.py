@@ -105,9 +105,7 @@ def market_checks(wanted: Requirement) -> list[Check]:
     return checks
 
 
-def feature_checks(
-    wanted: Requirement, num_nodes: int, features_of: Callable[[CatalogRow], FeatureSet]
-) -> list[Check]:
+def feature_checks(wanted: Requirement, num_nodes: int, features_of: Callable[[CatalogRow], FeatureSet]) -> list[Check]:
     """What the place must be able to do: several nodes, ports, images."""
     asked: tuple[tuple[bool, str, str, Callable[[FeatureSet], bool]], ...] = (
         (num_nodes > 1, f"{num_nodes} nodes in one cluster", "single nodes only", lambda can: can.multi_node),

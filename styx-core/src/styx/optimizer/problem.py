@@ -2,7 +2,59 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from styx.driver import CatalogRow, Place, Value
+
+_ANY: Final = (None, "*", "")
+
+
+class Selector(Value):
+    """Some offers: each field that is set must match; `*` and None match all."""
+
+    cloud: str | None = None
+    account: str | None = None
+    region: str | None = None
+    zone: str | None = None
+    instance_type: str | None = None
+    accelerator: str | None = None
+    market: str | None = None
+
+    def covers(self, place: Place, row: CatalogRow) -> bool:
+        """Whether the offer in that place is one of them."""
+        return (
+            (self.cloud in _ANY or self.cloud == place.cloud)
+            and (self.region in _ANY or self.region == place.region)
+            and (self.zone in _ANY or self.zone == (place.zone or row.zone))
+            and (self.account in _ANY or self.account == place.account)
+            and (self.instance_type in _ANY or self.instance_type == row.instance_type)
+            and (self.market in _ANY or self.market == row.market)
+            and (self.accelerator in _ANY or (self.accelerator or "").lower() == (row.accelerator_name or "").lower())
+        )
+
+    def __str__(self) -> str:
+        where = "/".join(part or "*" for part in (self.cloud, self.region, self.zone)).rstrip("/*")
+        what = (self.instance_type, self.accelerator, self.market and self.market.replace("_", "-"))
+        return " ".join(part for part in (where, *what) if part) or "everything"
+
+
+class Preference(Value):
+    """A wish with a price: offers it covers count as dearer (or, below zero, cheaper) than they are.
+
+    It steers the choice and is part of no total.
+    """
+
+    where: Selector
+    usd_per_hour: float = 0.0
+    """For each node."""
+    fraction: float = 0.0
+    """Of the offer's own price, on top."""
+    why: str = ""
+    """For explanations."""
+
+    def penalty(self, usd_per_hour: float | None, num_nodes: int) -> float:
+        """US dollars per hour for all nodes of an offer of that price."""
+        return self.usd_per_hour * num_nodes + self.fraction * (usd_per_hour or 0.0)
 
 
 class Requirement(Value):
@@ -45,6 +97,8 @@ class Problem(Value):
     """Where machines may be made."""
     blocked: tuple[Place, ...] = ()
     """Places that refused in this launch."""
+    preferences: tuple[Preference, ...] = ()
+    """Wishes and remembered refusals: offers are ranked by their price with these added."""
 
 
 class Choice(Value):
@@ -56,6 +110,12 @@ class Choice(Value):
     """For all nodes together; None is unknown."""
     requirement: str
     """Label of the alternative it answers."""
+    more_usd: float | None = None
+    """In a graph's plan: how much more the whole plan would cost with it; None is unknown or not asked."""
+    usd: float | None = None
+    """In a graph's plan: machines, and transfers from and to outside the graph."""
+    seconds: float | None = None
+    """In a graph's plan: run time, with those transfers."""
 
 
 class Loser(Value):

@@ -1,0 +1,92 @@
+"""From offers to candidates: every row that answers an alternative of a task, in every place it may be taken. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from styx.driver import CatalogRow, FeatureSet, Place
+from styx.optimizer.fit import Check, all_checks
+from styx.optimizer.graph import Candidates, GraphProblem, GraphTask
+from styx.optimizer.problem import Loser, Requirement
+from styx.optimizer.spots import Spots
+
+Offers = Callable[[Requirement], Sequence[CatalogRow]]
+"""Rows that may answer a requirement; more than answer it do no harm."""
+FeaturesOf = Callable[[CatalogRow], FeatureSet]
+
+
+@dataclass
+class Gathered:
+    """What was found for one task.
+
+    Attributes:
+        candidates: What it may be given.
+        losers: What would do but is not allowed, and alternatives that nothing answers.
+    """
+
+    candidates: Candidates
+    losers: list[Loser] = field(default_factory=list)
+
+
+def gather(problem: GraphProblem, offers: Offers, features_of: FeaturesOf) -> list[Gathered]:
+    """Candidates of every task; tasks that ask for the same share one search."""
+    spots = Spots(problem.places)
+    known: dict[tuple[tuple[Requirement, ...], bool, int], Gathered] = {}
+    found = []
+    for task in problem.tasks:
+        key = (task.alternatives, task.ordered, task.num_nodes)
+        if key not in known:
+            known[key] = _gather_one(problem, task, offers, features_of, spots)
+        found.append(known[key])
+    return found
+
+
+def _gather_one(
+    problem: GraphProblem, task: GraphTask, offers: Offers, features_of: FeaturesOf, spots: Spots
+) -> Gathered:
+    candidates = Candidates()
+    seen: set[tuple[str, str, str, str | None, str]] = set()
+    kept_out: Counter[tuple[str, str]] = Counter()
+    for index, wanted in enumerate(task.alternatives):
+        checks = all_checks(wanted, task.num_nodes, features_of)
+        for row in offers(wanted):
+            key = (row.cloud, row.instance_type, row.region, row.zone, row.market)
+            if key in seen or not _passes(checks, row):
+                continue
+            places = spots.of(row)
+            if places:
+                seen.add(key)
+            for place in places:
+                reason = _kept_out(problem, place, row)
+                if reason is None:
+                    candidates.add(row, place, task.num_nodes, index if task.ordered else 0, index)
+                else:
+                    kept_out[str(place), reason] += 1
+    losers = [
+        Loser(what=where, reason=f"{reason} ({count} offer{'s' if count > 1 else ''} that would do)")
+        for (where, reason), count in kept_out.items()
+    ]
+    answered = set(candidates.answers)
+    losers += [
+        Loser(what=wanted.label, reason="nothing that is enabled and allowed answers it")
+        for index, wanted in enumerate(task.alternatives)
+        if index not in answered and len(task.alternatives) > 1
+    ]
+    return Gathered(candidates, losers)
+
+
+def _passes(checks: Sequence[Check], row: CatalogRow) -> bool:
+    return all(check.passes(row) for check in checks)
+
+
+def _kept_out(problem: GraphProblem, place: Place, row: CatalogRow) -> str | None:
+    if any(each.covers(place, row) for each in problem.blocked):
+        return "it refused earlier in this launch"
+    for each in problem.exclude:
+        if each.covers(place, row):
+            return f"excluded by {each}"
+    if problem.allow and not any(each.covers(place, row) for each in problem.allow):
+        return "not among what is allowed"
+    return None

@@ -1,0 +1,80 @@
+"""Places as leaves of a tree (zone < region < area < bloc < cloud < clouds < internet), and what moving data costs.
+
+The tree is what makes the model small: what two tasks pay for an edge depends on the lowest node above both of them and
+on the tariff of the sender, never on the pair of places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from styx.optimizer.egress import OWN, Level, Tariff, area_of, seconds, tariff_for
+
+NOWHERE = -1
+"""In a path: the place has no node at that level."""
+
+
+class Network:
+    """Sites are numbered as they are met; so are the nodes above them, and the tariffs of senders."""
+
+    def __init__(self, own: Sequence[Tariff] = ()) -> None:
+        self._own = tuple(own)
+        self._sites: dict[tuple[str, str, str | None], int] = {}
+        self._nodes: dict[tuple[object, ...], int] = {("internet",): 0}
+        self._senders: dict[Tariff, int] = {}
+        self.paths: list[tuple[int, ...]] = []
+        """By site: its node at each level."""
+        self.sender: list[int] = []
+        """By site: its tariff's number."""
+        self.parent: dict[int, int] = {}
+        """By node: the next one above."""
+        self.level: dict[int, Level] = {0: Level.INTERNET}
+        """By node."""
+
+    @property
+    def tariffs(self) -> tuple[Tariff, ...]:
+        """By sender number."""
+        return tuple(self._senders)
+
+    def site(self, cloud: str, region: str, zone: str | None = None) -> int:
+        """The number of a place."""
+        key = (cloud, region, zone)
+        found = self._sites.get(key)
+        if found is not None:
+            return found
+        area, bloc = area_of(cloud, region)
+        names: tuple[tuple[object, ...] | None, ...] = (
+            ("zone", *key) if zone is not None else None,
+            ("region", cloud, region),
+            ("area", cloud, area) if area else None,
+            ("bloc", cloud, bloc) if bloc else None,
+            ("cloud", cloud),
+            None if cloud in OWN else ("clouds",),
+            ("internet",),
+        )
+        path = tuple(NOWHERE if name is None else self._nodes.setdefault(name, len(self._nodes)) for name in names)
+        there = [(level, node) for level, node in zip(Level, path, strict=True) if node != NOWHERE]
+        for (level, node), (_, above) in pairwise(there):
+            self.parent[node] = above
+            self.level[node] = level
+        tariff = tariff_for(cloud, region, self._own)
+        self.paths.append(path)
+        self.sender.append(self._senders.setdefault(tariff, len(self._senders)))
+        self._sites[key] = len(self.paths) - 1
+        return self._sites[key]
+
+    def shared(self, one: int, other: int) -> Level:
+        """The lowest level at which two sites meet."""
+        for level, (mine, theirs) in enumerate(zip(self.paths[one], self.paths[other], strict=True)):
+            if mine == theirs != NOWHERE:
+                return Level(level)
+        raise AssertionError("all sites meet at the internet")
+
+    def usd(self, gb: float) -> list[tuple[float, ...]]:
+        """By sender and level: what `gb` cost."""
+        return [tariff.usd(gb) for tariff in self._senders]
+
+    def ms(self, gb: float) -> tuple[int, ...]:
+        """By level: how long `gb` take, in whole milliseconds, never less for a farther one."""
+        return tuple(round(seconds(gb, level) * 1000) for level in Level)

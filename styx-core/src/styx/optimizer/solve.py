@@ -1,0 +1,137 @@
+"""Which solver answers: exact dynamic programming where it can, HiGHS elsewhere, descent where HiGHS is absent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Literal
+
+from styx.optimizer import descent, tree
+from styx.optimizer.model import MONEY_SLACK, Model, Totals, evaluate
+from styx.optimizer.reduce import only_first_rank, reduced
+
+Method = Literal["tree", "milp", "descent"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What came out.
+
+    Attributes:
+        picks: For each task, the index of an entry of its choices in the model that was given; None: no plan.
+        totals: What they come to.
+        proven: The plan is optimal, or it is certain that there is none.
+        gap: Proven relative distance from the optimum: 0 when optimal, None when nothing is known.
+        method: Who found it.
+    """
+
+    picks: list[int] | None
+    totals: Totals | None
+    proven: bool
+    gap: float | None
+    method: Method
+
+
+def solve(model: Model, seconds: float = 5.0, *, highs: bool | None = None) -> Solution:
+    """The best plan.
+
+    Args:
+        model: What to place.
+        seconds: When to stop searching and return what was found.
+        highs: Whether HiGHS may be used; None: if it is installed.
+    """
+    until = time.monotonic() + seconds
+    if not all(len(choices) for choices in model.tasks):
+        return Solution(None, None, proven=True, gap=None, method="tree")
+    first = _stage(model, only_first_rank(model), until, highs)
+    ranked = any(len(set(choices.rank)) > 1 for choices in model.tasks)
+    if first.picks is not None or not model.coupled or not ranked:
+        return first
+    whole = _stage(model, model, until, highs)  # the bounds do not let every task have its first wish
+    return whole if first.proven or whole.picks is None else replace(whole, proven=False)
+
+
+def _stage(model: Model, part: Model, until: float, highs: bool | None) -> Solution:
+    small = reduced(part)
+    found = _by_tree(small)
+    if found is None:
+        found = _by_search(small, until, find_spec("highspy") is not None if highs is None else highs)
+    if found.picks is None:
+        return found
+    picks = [_same(model, task, small, pick) for task, pick in enumerate(found.picks)]
+    return replace(found, picks=picks)
+
+
+def _same(model: Model, task: int, small: Model, pick: int) -> int:
+    """The same choice in the model before it was reduced."""
+    wanted = small.tasks[task].get(pick)
+    choices = model.tasks[task]
+    return next(i for i in range(len(choices)) if choices.origin[i] == wanted.origin and choices.get(i) == wanted)
+
+
+def _by_tree(model: Model) -> Solution | None:
+    """Exact, if the graph allows it and the best plan without the bounds keeps them."""
+    if any(len(set(choices.rank)) > 1 for choices in model.tasks) or not tree.is_forest(model):
+        return None
+    if model.by_time and not tree.is_path(model):
+        return None
+    if model.groups:
+        return _by_region(model) if len(model.groups) == 1 and not model.by_time else None
+    picks = tree.solve(model)
+    if picks is None:
+        return Solution(None, None, proven=True, gap=None, method="tree")
+    totals = evaluate(model, picks)
+    if not totals.broken:
+        return Solution(picks, totals, proven=True, gap=0.0, method="tree")
+    wishes = any(choices.usd != choices.score for choices in model.tasks)
+    over = model.budget_usd is not None and totals.usd > model.budget_usd + MONEY_SLACK
+    if (over and not model.by_time and not wishes) or (model.by_time and "deadline" in totals.broken):
+        return Solution(None, None, proven=True, gap=None, method="tree")  # even the least is too much
+    return None
+
+
+def _by_region(model: Model) -> Solution | None:
+    """One group: try each region that all of its tasks could have."""
+    group = model.groups[0]
+    shared = set.intersection(*(set(model.tasks[task].home) for task in group))
+    best: tuple[float, list[int], Totals] | None = None
+    for home in sorted(shared):
+        tasks = list(model.tasks)
+        kept: dict[int, list[int]] = {}
+        for task in group:
+            kept[task] = [i for i, where in enumerate(model.tasks[task].home) if where == home]
+            tasks[task] = model.tasks[task].keep(kept[task])
+        found = tree.solve(model.with_tasks(tasks))
+        assert found is not None  # a region that all have gives each a choice
+        picks = [kept[task][pick] if task in kept else pick for task, pick in enumerate(found)]
+        totals = evaluate(model, picks)
+        if best is None or totals.score < best[0]:
+            best = (totals.score, picks, totals)
+    if best is None:
+        return Solution(None, None, proven=True, gap=None, method="tree")
+    if best[2].broken:
+        return None
+    return Solution(best[1], best[2], proven=True, gap=0.0, method="tree")
+
+
+def _by_search(model: Model, until: float, highs: bool) -> Solution:
+    left = max(0.1, until - time.monotonic())
+    first = descent.improve(model, min(left, max(0.2, 0.1 * left)) if highs else left)
+    if highs:
+        from styx.optimizer import milp
+
+        answer = milp.solve(model, first=first, seconds=max(0.1, until - time.monotonic()))
+        totals = None if answer.picks is None else evaluate(model, answer.picks)
+        return Solution(answer.picks, totals, answer.proven, answer.gap, "milp")
+    if first is None:
+        return Solution(None, None, proven=False, gap=None, method="descent")
+    totals = evaluate(model, first)
+    return Solution(first, totals, proven=False, gap=_gap(model, totals), method="descent")
+
+
+def _gap(model: Model, totals: Totals) -> float | None:
+    if model.by_time:
+        return None
+    least = descent.floor(model)
+    return 0.0 if totals.score <= least else (totals.score - least) / totals.score if totals.score > 0 else None

@@ -1,0 +1,41 @@
+"""In which places a row can be bought, and which of them are open. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from styx.driver import CatalogRow, Place
+
+
+class Spots:
+    """Enabled places by row. A place or a row without a zone takes the other's."""
+
+    def __init__(self, enabled: Sequence[Place]) -> None:
+        self._enabled: defaultdict[tuple[str, str], list[Place]] = defaultdict(list)
+        for place in dict.fromkeys(enabled):
+            self._enabled[place.cloud, place.region].append(place)
+        self._known: dict[tuple[str, str, str | None], tuple[Place, ...]] = {}
+
+    def of(self, row: CatalogRow) -> tuple[Place, ...]:
+        """Places where it could be bought, in the order they were enabled, each once."""
+        key = (row.cloud, row.region, row.zone)
+        found = self._known.get(key)
+        if found is None:
+            places = [
+                place if row.zone is None or place.zone else place.model_copy(update={"zone": row.zone})
+                for place in self._enabled.get(key[:2], ())
+                if place.zone is None or row.zone is None or place.zone == row.zone
+            ]
+            found = self._known[key] = tuple(dict.fromkeys(places))
+        return found
+
+
+def covers(block: Place, place: Place) -> bool:
+    """Whether a blocked place (`*` or nothing: any) takes this one in."""
+    return (
+        block.cloud == place.cloud
+        and block.account in ("", "*", place.account)
+        and block.region in ("", "*", place.region)
+        and block.zone in (None, place.zone)
+    )
