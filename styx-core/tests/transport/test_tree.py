@@ -144,10 +144,7 @@ def test_heavy_folders_are_counted_once(tmp_path: Path) -> None:
 
 NAMES = ["a", "b", "c.log", "d.txt", "b ", "!a"]
 PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map("/".join)
-GLOBS = [
-    *["*", "*.log", "**", "?", "c.*", "***", "a**", "**.log", "?.[l-t]*", "[", "a\\", "\\a", " ", "b ", "b\\ "],
-    *["[ab]", "[!a]", "[^b-z]", "[[:alpha:]]", "[[:no:]]", "[]a]", "[\\a]", "[z-a]", "[a-]", "c[.]log", "[!]", "*[/]*"],
-]
+GLOBS = ["*", "*.log", "**", "?", "c.*", "\\a", "[ab]", "[!a]", "[^b-z]", "c[.]log", "b\\ "]
 PARTS = st.sampled_from([*NAMES, *GLOBS])
 PATTERNS = st.builds(
     lambda negated, anchored, parts, folder: f"{negated}{anchored}{'/'.join(parts)}{folder}",

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.base import GitIgnorePatternError
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
 from styx.errors import Fault, InvalidInput
-from styx.transport.gitpattern import Rules
 
 _OWN_FILES = (".styxignore", ".skyignore")
 GIT_FILE = ".gitignore"
+
+
+class Rules:
+    """What one ignore file says, in git's syntax."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._spec = GitIgnoreSpec([pattern for line in lines if (pattern := _pattern(line)) is not None])
+
+    def verdict(self, path: str, *, folder: bool) -> bool | None:
+        """True hides the path, False brings it back, None says nothing about it."""
+        return self._spec.check_file(f"{path}/" if folder else path).include
+
+
+def _pattern(line: str) -> GitIgnoreSpecPattern | None:
+    """One line; None for one that git would match with nothing."""
+    try:
+        return GitIgnoreSpecPattern(line)
+    except GitIgnorePatternError:
+        return None
 
 
 @dataclass(frozen=True)
