@@ -19,13 +19,47 @@ import styx_agent
 from styx_agent import client, files, processes
 from styx_agent.paths import State
 
+PYTHON = os.environ.get("STYX_TEST_AGENT_PYTHON", sys.executable)
+"""The interpreter of the nodes; set it to try an older one."""
 SOURCE = Path(styx_agent.__file__).parent
+
+
+MEASURED_MAIN = """
+import sys
+sys.path[:0] = [{source!r}, {library!r}]
+import coverage
+measure = coverage.Coverage(
+    data_file={data_file!r}, data_suffix=True, auto_data=True, source_pkgs=["styx_agent"], config_file=False
+)
+measure.set_option("run:patch", ["_exit", "fork"])
+measure.start()
+from styx_agent.main import main
+raise SystemExit(main())
+"""
+
+
+def measured_app(measure):
+    """The zipapp's main program for a run that measures coverage: our processes inherit nothing to do it by."""
+    import coverage
+
+    return MEASURED_MAIN.format(
+        source=str(SOURCE.parent),
+        library=str(Path(coverage.__file__).parents[1]),
+        data_file=os.path.abspath(measure.config.data_file),
+    )
 
 
 @pytest.fixture(scope="session")
 def pyz(tmp_path_factory):
     """The agent as nodes get it."""
     root = tmp_path_factory.mktemp("zipapp")
+    coverage = sys.modules.get("coverage")
+    measure = coverage.Coverage.current() if coverage else None
+    if measure is not None:
+        (root / "app").mkdir()
+        (root / "app" / "__main__.py").write_text(measured_app(measure))
+        zipapp.create_archive(root / "app", root / "agent.pyz")
+        return root / "agent.pyz"
     shutil.copytree(SOURCE, root / "app" / "styx_agent", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "app" / "__main__.py").write_text("from styx_agent.main import main\n\nraise SystemExit(main())\n")
     zipapp.create_archive(root / "app", root / "agent.pyz", compressed=True)
@@ -57,7 +91,7 @@ class Node:
             return State(str(self.state_folder))
 
     def argv(self, verb, *more):
-        return [sys.executable, "-I", "-S", str(self.pyz), verb, "--state", str(self.state_folder), *more]
+        return [PYTHON, "-I", "-S", str(self.pyz), verb, "--state", str(self.state_folder), *more]
 
     def who(self):
         return ["--home", str(self.home), "--key", self.key, "--rank", str(self.rank)]

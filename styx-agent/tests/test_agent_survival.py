@@ -15,8 +15,8 @@ def pid_started(node, name, old, until):
 
 
 def test_agent_killed_mid_job_loses_neither_output_nor_exit_code(node, until):
-    job_id, behind = node.submit(SLOW, cpus=1), node.submit("echo behind", setup="echo before", cpus=1)
     node.call("node.configure", cpus=1)
+    job_id, behind = node.submit(SLOW, cpus=1), node.submit("echo behind", setup="echo before", cpus=1)
     until(lambda: "line 3" in node.peek(job_id))
     for _ in range(3):
         old = node.pid_of("agent")
@@ -67,8 +67,8 @@ def test_killed_runner_is_a_driver_failure_and_leaves_nothing(node, until, alive
 
 
 def test_everything_killed_at_once_as_by_a_power_failure(node, until):
-    job_id, pending = node.submit("echo $$; sleep 1000", cpus=1), node.submit("echo later", cpus=1)
     node.call("node.configure", cpus=1)
+    job_id, pending = node.submit("echo $$; sleep 1000", cpus=1), node.submit("echo later", cpus=1)
     until(lambda: node.peek(job_id))
     for number in (signal.SIGSTOP, signal.SIGKILL):  # frozen first, or they bring each other back
         for pid in node.processes():

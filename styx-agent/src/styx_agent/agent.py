@@ -24,7 +24,7 @@ from styx_agent.watch import Watch
 
 _TICK_S = 1.0
 _STRAYS_EVERY = 5
-_LAST_ANSWER_S = 0.2
+_LAST_ANSWER_S = 0.05
 
 
 class Agent:

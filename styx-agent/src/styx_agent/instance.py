@@ -14,6 +14,7 @@ from styx_agent.paths import State, prepare_socket_folder, remove_socket
 _SHUTDOWN_S = 40.0
 _LOCK_S = 60.0
 _STOPPING_S = 10.0
+_LEAVING_S = 3.0
 
 
 def start(state: State, wanted: identity.Identity, timeout_s: float) -> dict[str, Any]:
@@ -204,7 +205,10 @@ def _ask_to_end(state: State) -> None:
         with client.connect(state.socket, timeout=5.0) as connection:
             connection.call("shutdown", timeout=_SHUTDOWN_S)
     except (client.AgentError, OSError):
-        pass  # dead or deaf: the hard way follows in any case
+        return  # dead or deaf: the hard way follows in any case
+    deadline = time.monotonic() + _LEAVING_S
+    while locks.is_held(state.supervisor_lock) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _await_end(process: tuple[int, str]) -> None:

@@ -21,11 +21,12 @@ _LARGEST_OUTPUT_BYTES = 1 << 20
 
 
 def own_command() -> list[str]:
-    """How this program is started: from its zipapp, or from a source folder."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    """How this program is started: as the zipapp it was started from, or from its source folder."""
     command = [sys.executable or "python3", "-I", "-S"]
-    if os.path.isfile(root):
-        return [*command, root]
+    program = os.path.abspath(sys.argv[0])
+    if program.endswith(".pyz"):
+        return [*command, program]
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     starter = "import sys; sys.path.insert(0, sys.argv.pop(1)); from styx_agent.main import main; sys.exit(main())"
     return [*command, "-c", starter, root]
 
