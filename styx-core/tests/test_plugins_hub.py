@@ -19,7 +19,7 @@ from stevedore.extension import ExtensionManager
 
 from styx import hookspecs
 from styx.driver import CatalogRow, Cloud, Local, OfferQuery, Place
-from styx.errors import InvalidInput, PermissionRefused, PluginError
+from styx.errors import InvalidInput, NotExecutable, PermissionRefused, PluginError
 from styx.models import Task
 from styx.optimizer.problem import Plan, Problem
 from styx.plugin import API_VERSION
@@ -455,10 +455,27 @@ def test_missing_driver(site, hub):
         hub.cloud("hetzer")
     assert 'did you mean "hetzner"?' in caught.value.hint
     with pytest.raises(PluginError) as caught:
-        hub.provisioner("aws")
-    assert "pip install ./plugins/styx-aws" in caught.value.hint
+        hub.provisioner("nimbus")
+    assert "pip install ./plugins/styx-nimbus" in caught.value.hint
     with pytest.raises(PluginError):
-        hub.cloud("aws")  # again, from the cache
+        hub.cloud("nimbus")  # again, from the cache
+
+
+def test_a_driver_that_only_sells(hub, home):
+    private_driver(home, "cellar")
+    file = next(home.rglob("cellar.py"))
+    file.write_text(
+        "from styx.plugin import CatalogSource, Cloud, Identity\n"
+        "class Cellar(Cloud, CatalogSource):\n"
+        "    name, display_name = 'cellar', 'The Cellar'\n"
+        "    def __init__(self, context): pass\n"
+        "    def check(self): return Identity(account='acct', places={})\n"
+        "    def fetch(self): return []\n"
+    )
+    assert hub.cloud("cellar").check().account == "acct"
+    assert len(hub.catalog_sources("cellar")) == 1
+    with pytest.raises(NotExecutable, match="The Cellar knows what it sells, but cannot make machines yet"):
+        hub.provisioner("cellar")
 
 
 def test_two_packages_with_one_name(site, hub):

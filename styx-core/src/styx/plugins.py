@@ -30,7 +30,7 @@ from styx.driver import (
     Value,
     capabilities,
 )
-from styx.errors import Fault, InvalidInput, PluginError, StyxError
+from styx.errors import Fault, InvalidInput, NotExecutable, PluginError, StyxError
 from styx.plugin import API_VERSION, hookimpl
 from styx.state.folders import HomeFolders
 
@@ -336,10 +336,16 @@ class Hub:
         """What makes and unmakes machines there.
 
         Raises:
-            PluginError: No plugin does.
+            PluginError: No plugin for it is installed.
+            NotExecutable: There is one, but it only knows what the cloud sells.
         """
-        self.driver_class(cloud)
+        cls = self.driver_class(cloud)
         found: Provisioner | None = self._ask("styx_provisioner", cloud=cloud, context=context or self.context(cloud))
+        if found is None and cls is not None:
+            raise NotExecutable(
+                f"the plugin for {cls.display_name} knows what it sells, but cannot make machines yet",
+                hint=f"name another place, such as --infra local, or upgrade styx-{cloud}",
+            )
         if found is None:
             raise self._missing(cloud)
         return found

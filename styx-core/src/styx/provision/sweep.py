@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from styx.driver import Leftover, Node, Place
-from styx.errors import StyxError
+from styx.errors import NotExecutable, StyxError
 from styx.provision import teardown
 from styx.provision.removal import living, remove
 from styx.provision.world import World, holder_is_dead
@@ -54,12 +54,25 @@ def is_abandoned(world: World, row: ClusterRow) -> bool:
 
 def places_to_look(world: World, enabled: Iterable[Place]) -> tuple[Place, ...]:
     """Enabled places, and every place where something of ours was ever tried and not seen to be gone."""
-    places = list(enabled)
+    enabled = tuple(enabled)
+    makers = {cloud: _makes_machines(world, cloud) for cloud in {place.cloud for place in enabled}}
+    places = [place for place in enabled if makers[place.cloud]]
     for row in world.store.clusters(ended=True):
         places.extend(each.place for each in world.store.attempts(row.key) if each.state != "released")
         if row.state is not ClusterState.TERMINATED and row.place is not None:
             places.append(row.place)
     return tuple(dict.fromkeys(places))
+
+
+def _makes_machines(world: World, cloud: str) -> bool:
+    """Whether anything of ours can be there: a plugin that only knows what a cloud sells never made a machine."""
+    try:
+        world.hub.provisioner(cloud)
+    except NotExecutable:
+        return False
+    except StyxError:
+        return True  # broken: said when the place is looked at
+    return True
 
 
 def survey(world: World, places: Sequence[Place]) -> Survey:
