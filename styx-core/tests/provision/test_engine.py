@@ -251,6 +251,16 @@ def test_preemption_is_seen_and_a_relaunch_replaces_it(bench: Bench) -> None:
     assert (again.job_id, len(bench.alive())) == (1, 1)
 
 
+def test_a_loss_that_nobody_saw_yet(bench: Bench) -> None:
+    bench.launch()
+    bench.cloud.preempt(bench.cloud.machines()[0].id)
+    with pytest.raises(WrongState, match="preempted"):
+        bench.client.exec(bench.task(), "c")
+    bench.launch()
+    bench.cloud.preempt(next(one.id for one in bench.cloud.machines() if one.name in bench.alive()))
+    assert (bench.launch().job_id, len(bench.alive())) == (1, 1)
+
+
 def test_reuse_needs_a_fit(bench: Bench) -> None:
     bench.launch()
     with pytest.raises(WrongState, match="16"):

@@ -73,13 +73,12 @@ def claimed(world: World, row: ClusterRow, *, wait_s: float | None = None, fresh
     """Hold a cluster for the body, waiting for another holder at most `wait_s` seconds (None: as configured).
 
     A holder on this host whose process is gone is passed over at once. Work that its client left unfinished is put on
-    record, unless this process made the row itself (`fresh`).
+    record. A row that this process has just made (`fresh`) is held by it already.
 
     Raises:
         DeadlineExceeded: Another client still holds it; the message names it.
     """
-    longest_s = wait_s if wait_s is not None else world.config.state.lock_timeout or WAIT_S
-    claim = Claim(world, row.key, _acquire(world, row, world.timestamp() + longest_s))
+    claim = Claim(world, row.key, row.epoch if fresh else _wait_for(world, row, wait_s))
     try:
         if not fresh:
             _note_unfinished(world, claim.row())
@@ -88,7 +87,10 @@ def claimed(world: World, row: ClusterRow, *, wait_s: float | None = None, fresh
         claim.close()
 
 
-def _acquire(world: World, row: ClusterRow, deadline: float) -> int:
+def _wait_for(world: World, row: ClusterRow, wait_s: float | None) -> int:
+    """The epoch of the claim, once it is ours."""
+    longest_s = wait_s if wait_s is not None else world.config.state.lock_timeout or WAIT_S
+    deadline = world.timestamp() + longest_s
     told = False
     while True:
         current = world.store.cluster_by_key(row.key) or row

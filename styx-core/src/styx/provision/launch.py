@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from styx.driver import FeatureSet, NodeState, Place
 from styx.errors import CapacityError, Interrupted, NoPlaceLeft, NotFound, QuotaError, StyxError, WrongState
-from styx.provision import attempts, jobs, ledger, nodeup, planning, submit, teardown
-from styx.provision.claim import Claim, claimed
+from styx.provision import attempts, jobs, ledger, nodeup, planning, reconcile, submit, teardown
+from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
 from styx.provision.removal import quietly, remove
 from styx.provision.steps import step
@@ -103,7 +103,7 @@ def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce
 
 def _settled(world: World, name: str, quiesce: Quiesce) -> ClusterRow | None:
     """The cluster of that name once nothing old is in the way; None when a new one must be made."""
-    row = world.store.cluster(name, world.workspace)
+    row = _as_seen(world, name)
     if row is None:
         return None
     if row.state in (ClusterState.TERMINATING, ClusterState.LOST):
@@ -112,6 +112,14 @@ def _settled(world: World, name: str, quiesce: Quiesce) -> ClusterRow | None:
     if row.state is ClusterState.STOPPING:
         teardown.stop(world, row, quiesce)
     return world.store.cluster(name, world.workspace)
+
+
+def _as_seen(world: World, name: str) -> ClusterRow | None:
+    """The live cluster of that name, as the cloud shows it now: machines may have gone since it was last seen."""
+    row = world.store.cluster(name, world.workspace)
+    if row is not None and row.state in (ClusterState.UP, ClusterState.STOPPED):
+        row = reconcile.refresh(world, row)
+    return row if row is not None and row.state is not ClusterState.TERMINATED else None
 
 
 def _intend(world: World, name: str, task: Task, options: LaunchOptions) -> ClusterRow:
@@ -132,6 +140,9 @@ def _intend(world: World, name: str, task: Task, options: LaunchOptions) -> Clus
         ports=task.resources.port_numbers(),
         created_at=now,
         last_use_at=now,
+        holder=world.holder,
+        epoch=1,
+        lease_until=now.timestamp() + TTL_S,
     )
     if row.backend != "process":
         world.backend(row.backend).require()

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from styx.driver import FeatureSet
-from styx.errors import NotExecutable, WrongState
-from styx.provision import jobs, nodeup
+from styx.errors import NotExecutable, Unreachable, WrongState
+from styx.provision import jobs, nodeup, reconcile
 from styx.provision.ledger import offer_of
 from styx.provision.steps import step
 from styx.provision.world import World
@@ -48,7 +48,13 @@ def exec_job(world: World, row: ClusterRow, op: str, task: Task, base: Path, sec
         raise NotExecutable("the task has no `run` to execute", hint="`styx launch` runs `setup`")
     needed = jobs.uploads(task, base, features_of(world, row))
     nodes = row.nodes if needed or task.num_nodes > 1 else row.nodes[:1]
-    ups = nodeup.in_parallel(lambda node: nodeup.connect(world, node), nodes)
+    try:
+        ups = nodeup.in_parallel(lambda node: nodeup.connect(world, node), nodes)
+    except Unreachable:
+        now = reconcile.refresh(world, row)
+        if now.state is not ClusterState.UP:
+            raise WrongState(f"cluster {row.name} is {now.state}: {now.note}", hint=_what_then(now)) from None
+        raise
     try:
         if needed:
             sync(world, row, op, task, ups, base, seconds)
