@@ -7,6 +7,7 @@ that a second reader, or a reader after `down`, starts from what is there.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ STREAMS: Final = ("setup", "run")
 """In the order they are shown."""
 KEEP_BYTES: Final = 64 * 1024 * 1024
 """Most that `keep` fetches of one stream before a node goes away."""
+_PIECE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,32 @@ class Kept:
         for rank in self.ranks(stream):
             if ranks and rank not in ranks:
                 continue
-            data = self.path(stream, rank).read_bytes()
-            if data:
-                yield Output(rank, stream, _last_lines(data, tail) if tail else data)
+            size = self.size(stream, rank)
+            start = _start_of_last_lines(self.path(stream, rank), tail) if tail and size else 0
+            yield from self.between(stream, rank, start, size)
+
+    def between(self, stream: str, rank: int, start: int, end: int) -> Iterator[Output]:
+        """A part of a copy, in pieces that are small enough for any memory."""
+        if start >= end:
+            return
+        with self.path(stream, rank).open("rb") as file:
+            file.seek(start)
+            while start < end and (data := file.read(min(_PIECE_BYTES, end - start))):
+                start += len(data)
+                yield Output(rank, stream, data)
 
 
-def _last_lines(data: bytes, count: int) -> bytes:
-    return b"".join(data.splitlines(keepends=True)[-count:])
+def _start_of_last_lines(path: Path, count: int) -> int:
+    """Where the last `count` lines begin: lines end with a newline, as the agent counts them, the last one may not."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        start = len(text)
+        end = start - 1 if text[start - 1 :] == b"\n" else start
+        for _ in range(count):
+            start = text.rfind(b"\n", 0, end) + 1
+            if start == 0:
+                break
+            end = start - 1
+        return start
 
 
 def live(
@@ -105,7 +126,7 @@ def live(
             rank = up.node.rank
             size = kept.size(stream, rank)
             if size and not tail:
-                yield Output(rank, stream, kept.path(stream, rank).read_bytes()[:size])
+                yield from kept.between(stream, rank, 0, size)
             ended = watch.over(stream) if watch is not None else None
             sources.append(Source(rank, up.agent, job_id, stream, -tail if tail else size, ended))
         for piece in follow_all(sources, wait=follow, patience_s=patience_s):
