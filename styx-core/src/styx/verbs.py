@@ -1,4 +1,7 @@
-"""The Python API: `styx.launch`, `styx.exec`, ... Each opens the engine for one call and closes it again."""
+"""The Python API: `styx.launch`, `styx.exec`, ... Each opens the engine for one call and closes it again.
+
+Where several clusters may be named, `styx.down("a", "b-*")` and `styx.down(["a", "b-*"])` mean the same.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from styx.api import Client, ClusterView, JobView, LaunchOptions, LaunchResult, Say, connect
+from styx.errors import UsageError
 from styx.models import Task
+
+Names = str | Sequence[str]
+"""A cluster's name or a glob, or several of them."""
 
 
 @contextmanager
@@ -16,6 +23,21 @@ def _engine() -> Iterator[Client]:
         yield client
     finally:
         client.close()
+
+
+def _each(given: Sequence[Names]) -> list[str]:
+    return [name for names in given for name in ([names] if isinstance(names, str) else names)]
+
+
+def _some(given: Sequence[Names]) -> list[str]:
+    """The same for verbs that act.
+
+    Raises:
+        UsageError: None was named; that never means all.
+    """
+    if names := _each(given):
+        return names
+    raise UsageError("no cluster was named", hint='"*" names all of them')
 
 
 def launch(
@@ -43,16 +65,16 @@ def exec(task: Task, cluster: str, *, say: Say | None = None) -> LaunchResult:
         return client.exec(task, cluster, say)
 
 
-def status(names: Sequence[str] = (), *, refresh: bool = False) -> list[ClusterView]:
-    """Clusters, newest first; `refresh` asks the clouds."""
+def status(*names: Names, refresh: bool = False) -> list[ClusterView]:
+    """These clusters, or all, newest first; `refresh` asks the clouds."""
     with _engine() as client:
-        return client.status(names, refresh=refresh)
+        return client.status(_each(names), refresh=refresh)
 
 
-def queue(names: Sequence[str] = (), *, skip_finished: bool = False) -> list[JobView]:
+def queue(*names: Names, skip_finished: bool = False) -> list[JobView]:
     """Jobs of these clusters, or of all."""
     with _engine() as client:
-        return client.queue(names, skip_finished=skip_finished)
+        return client.queue(_each(names), skip_finished=skip_finished)
 
 
 def logs(cluster: str, job_id: int | None = None, *, follow: bool = True, tail: int = 0) -> Iterator[bytes]:
@@ -74,25 +96,25 @@ def cancel(cluster: str, job_ids: Sequence[int] = (), *, every: bool = False) ->
         return client.cancel(cluster, job_ids, every=every)
 
 
-def stop(*names: str, say: Say | None = None) -> list[str]:
+def stop(*names: Names, say: Say | None = None) -> list[str]:
     """Stop clusters, disks kept."""
     with _engine() as client:
-        return client.stop(names, say)
+        return client.stop(_some(names), say)
 
 
-def start(*names: str, say: Say | None = None, retry_until_up: bool = False) -> list[str]:
+def start(*names: Names, say: Say | None = None, retry_until_up: bool = False) -> list[str]:
     """Start stopped clusters."""
     with _engine() as client:
-        return client.start(names, say, retry_until_up=retry_until_up)
+        return client.start(_some(names), say, retry_until_up=retry_until_up)
 
 
-def down(*names: str, say: Say | None = None, purge: bool = False) -> list[str]:
+def down(*names: Names, say: Say | None = None, purge: bool = False) -> list[str]:
     """End clusters for good."""
     with _engine() as client:
-        return client.down(names, say, purge=purge)
+        return client.down(_some(names), say, purge=purge)
 
 
-def autostop(*names: str, idle_minutes: float | None, down: bool = False, wait_for: str = "jobs_and_ssh") -> list[str]:
+def autostop(*names: Names, idle_minutes: float | None, down: bool = False, wait_for: str = "jobs_and_ssh") -> list[str]:
     """Set the idle limit of clusters; None cancels it."""
     with _engine() as client:
-        return client.autostop(names, idle_minutes=idle_minutes, down=down, wait_for=wait_for)
+        return client.autostop(_some(names), idle_minutes=idle_minutes, down=down, wait_for=wait_for)
