@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+PYTHON = os.environ.get("STYX_TEST_AGENT_PYTHON", sys.executable)
+
 
 class Channel:
     """The client's half of the conversation, as short as it can be."""
@@ -21,7 +23,7 @@ class Channel:
         self.home = root / "home"
         self.state = root / "state"
         self.home.mkdir(exist_ok=True)
-        argv = [sys.executable, str(pyz), "sync", "--state", str(self.state), "--home", str(self.home)]
+        argv = [PYTHON, "-I", "-S", str(pyz), "sync", "--state", str(self.state), "--home", str(self.home)]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def frame(self, data):
