@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from styx.errors import Interrupted
+from styx.errors import Interrupted, NotFound, StyxError
 from styx_cli.app import App
 from styx_cli.outcome import ENDED, outcome
 from styx_cli.progress import Progress
@@ -88,6 +88,26 @@ def finish(app: App, client: Client, result: LaunchResult, run: RunFlags, state:
     job = _follow(app, client, result.cluster, result.job_id, run)
     state.state = job.state
     return _end(app, job, run, state)
+
+
+def end_cluster(app: App, client: Client, cluster: str) -> None:
+    """End a cluster whose job was followed to its end, unless other jobs are at work on it.
+
+    The nodes do the same by themselves a moment later; this only is sooner, and keeps every log.
+    """
+    try:
+        busy = [job.job_id for job in client.queue([cluster]) if job.state not in ENDED]
+        if busy:
+            app.note(f"{cluster} ends when its other jobs have ended: {', '.join(map(str, sorted(busy)))}")
+            return
+        with Progress(app) as progress:
+            client.down([cluster], progress.say)
+    except NotFound:
+        pass  # its nodes were quicker
+    except StyxError as error:
+        app.warn(f"{cluster} could not be ended from here: {error.message}\nIts nodes end by themselves when idle")
+        return
+    app.note(f"ended: {cluster}")
 
 
 def _follow(app: App, client: Client, cluster: str, job_id: int, run: RunFlags) -> JobView:

@@ -11,7 +11,7 @@ from styx.errors import UsageError
 from styx_cli.app import app_of
 from styx_cli.flags import expands
 from styx_cli.options import ConfigFlag, WaitForFlag, YesFlag, activity, command_app, complete_clusters
-from styx_cli.runs import RunFlags, finish, reported
+from styx_cli.runs import RunFlags, end_cluster, finish, reported
 from styx_cli.task_flags import TaskFlags
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ class LaunchFlags:
     retry_for: Annotated[
         str | None, typer.Option(metavar="TIME", help="Longest time to try, such as 2h; implies -r.  [default: 24h]")
     ] = None
+
+    @property
+    def ends_now(self) -> bool:
+        """Whether the cluster ends with its job, not only after some idle time."""
+        return self.down and not self.idle_minutes_to_autostop
 
     def options(self) -> LaunchOptions:
         """The same, as the engine takes it.
@@ -118,7 +123,10 @@ def launch(
             confirm_plan(app, plan, yes=how.yes)
             with Progress(app) as progress:
                 result = client.launch(built, options.model_copy(update={"cluster": plan.cluster}), progress.say)
-            return finish(app, client, result, run, state)
+            code = finish(app, client, result, run, state)
+            if how.ends_now and result.job_id is not None and not run.detach:
+                end_cluster(app, client, result.cluster)
+            return code
 
 
 def _retry_seconds(text: str | None) -> float | None:
