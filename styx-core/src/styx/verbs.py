@@ -114,7 +114,9 @@ def down(*names: Names, say: Say | None = None, purge: bool = False) -> list[str
         return client.down(_some(names), say, purge=purge)
 
 
-def autostop(*names: Names, idle_minutes: float | None, down: bool = False, wait_for: str = "jobs_and_ssh") -> list[str]:
+def autostop(
+    *names: Names, idle_minutes: float | None, down: bool = False, wait_for: str = "jobs_and_ssh"
+) -> list[str]:
     """Set the idle limit of clusters; None cancels it."""
     with _engine() as client:
         return client.autostop(_some(names), idle_minutes=idle_minutes, down=down, wait_for=wait_for)
