@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.conftest import Styx
 
 from styx.api import LaunchOptions, connect
 from styx.models import Task
+from tests.conftest import Styx
 
 LINES = "for i in $(seq 1 {count}); do echo line $i; sleep 0.02; done"
 
