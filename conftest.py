@@ -78,8 +78,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     faults = [*skipped(reporter), *uncovered(config)]
     if faults and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    for fault in faults:
-        reporter.ensure_newline()
+    for fault in ["", *faults] if faults else []:
         reporter.write_line(fault, red=True)
 
 
@@ -93,11 +92,16 @@ def skipped(reporter: pytest.TerminalReporter) -> list[str]:
 
 def uncovered(config: pytest.Config) -> list[str]:
     """One line per package whose line coverage is below the floor; the figures go to `.nox/coverage.txt`."""
+    import coverage
+
     floor = config.getoption("--coverage-floor")
     plugin = config.pluginmanager.get_plugin("_cov")
     if floor is None or plugin is None or plugin.cov_controller is None:
         return []
-    figures = coverage_by_package(plugin.cov_controller.cov, config.rootpath)
+    try:
+        figures = coverage_by_package(plugin.cov_controller.cov, config.rootpath)
+    except coverage.CoverageException as error:
+        return [f"coverage could not be computed: {error}"]
     target = config.rootpath / ".nox" / "coverage.txt"
     target.parent.mkdir(exist_ok=True)
     target.write_text("".join(f"{name} {percent:.1f} %\n" for name, percent in figures.items()))
@@ -111,8 +115,8 @@ def coverage_by_package(cov: object, root: Path) -> dict[str, float]:
     """Percent of lines run, for each measured package."""
     with tempfile.TemporaryDirectory() as folder:
         outfile = Path(folder) / "coverage.json"
-        cov.json_report(outfile=str(outfile))  # type: ignore[attr-defined]
-        cov.html_report(directory=str(root / "htmlcov"))  # type: ignore[attr-defined]
+        cov.json_report(outfile=str(outfile), ignore_errors=True)  # type: ignore[attr-defined]
+        cov.html_report(directory=str(root / "htmlcov"), ignore_errors=True)  # type: ignore[attr-defined]
         files = json.loads(outfile.read_text())["files"]
     figures = {}
     for name, prefix in MEASURED.items():

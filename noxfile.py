@@ -92,6 +92,8 @@ def tests(session: nox.Session) -> None:
         return
     for stale in ROOT.glob(".coverage*"):
         stale.unlink()
+    quietly(session, env, "python", "-m", "tools.measured", "--write", ".nox/measured", str(ROOT / ".coverage"))
+    env["STYX_TEST_AGENT_PYTHON"] = str(ROOT / ".nox" / "measured" / "measured-python")
     measured = ["--cov", "--cov-report=", f"--coverage-floor={COVERAGE_FLOOR}"]
     session.run(*pytest, "-n", "auto", "--dist", "loadfile", *measured, env=env, external=True)
 
