@@ -149,3 +149,11 @@ def test_action_none_only_says_so(node, until):
     node.call("lease.set", max_age_s=1, born_at=1.0, action="stop", actions={"stop": {"kind": "none"}})
     until(lambda: node.call("lease.get")["ending"])
     assert node.run("echo on")[1] == "on\n"
+
+
+def test_a_reader_of_the_last_output_holds_idleness_off_for_a_moment():
+    held = {"idle_s": 0.0, "wait_for": "jobs"}
+    seen = lease.Observation(1000.0, 0, False, False, 990.0, 0, 0, None)
+    assert lease.decide(held, seen).due
+    assert not lease.decide(held, seen._replace(read_at=999.0)).due
+    assert lease.decide(held, seen._replace(read_at=999.0, now=1005.0)).due

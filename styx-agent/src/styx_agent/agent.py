@@ -34,6 +34,8 @@ class Agent:
         self.state = state
         self.who = who
         self.started_at = time.time()
+        self.read_at = 0.0
+        """When output of a job was last given to somebody."""
         self._config = self._stored_config()
         self.watch = Watch()
         self.phases = Phases(state, who, self._phase_ended)
@@ -133,6 +135,7 @@ class Agent:
             set_at=began,
             renewed_at=max(renewed_at, self.who.started_at),
             usd_per_hour=self.config().usd_per_hour,
+            read_at=self.read_at,
         )
 
     # -- end ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from styx_agent.fields import Fields, bad
 Lease = Dict[str, Any]
 ACTION_KINDS = ("command", "poweroff", "exit", "none")
 WAIT_FOR = ("jobs", "jobs_and_ssh", "none")
+_READER_S = 5.0
 
 
 class Observation(NamedTuple):
@@ -23,6 +24,7 @@ class Observation(NamedTuple):
         set_at: When the lease was set, or the node started, whichever is later.
         renewed_at: The last sign of the owner.
         usd_per_hour: What the node costs, if the lease does not say it.
+        read_at: The last time that somebody was given output of a job.
     """
 
     now: float
@@ -33,6 +35,7 @@ class Observation(NamedTuple):
     set_at: float
     renewed_at: float
     usd_per_hour: Optional[float]
+    read_at: float = 0.0
 
 
 class Verdict(NamedTuple):
@@ -61,7 +64,8 @@ def _idle(lease: Lease, seen: Observation) -> tuple[float, str] | None:
         return seen.set_at + idle_s, "%g s have passed since autostop was set" % idle_s
     if seen.busy or (wait_for == "jobs_and_ssh" and seen.ssh):
         return None
-    return seen.idle_since + idle_s, "idle for %g s" % idle_s
+    # Whoever reads the last job's output, over whatever line, gets it to the end.
+    return max(seen.idle_since + idle_s, seen.read_at + _READER_S), "idle for %g s" % idle_s
 
 
 def _age(lease: Lease) -> tuple[float, str] | None:

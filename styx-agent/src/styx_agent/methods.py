@@ -170,6 +170,8 @@ class Methods:
                 data = logs.read(path, offset, most)
                 left = deadline - time.monotonic()
                 eof = ended and offset + len(data) >= logs.size(path)
+                if data:
+                    self._agent.read_at = time.time()
                 if data or eof or left <= 0:
                     return {"offset": offset, "data": base64.b64encode(data).decode("ascii"), "eof": eof}
                 waker.wait(left)
