@@ -42,8 +42,9 @@ CLOUDS = {
     "vsphere",
     "yotta",
 }
-# The task format names clouds and their stores; the models are the one place in core that knows the format.
-FORMAT = ROOT / "styx-core" / "src" / "styx" / "models"
+CORE = ROOT / "styx-core" / "src" / "styx"
+# Formats of others that name clouds: the task format, and the published catalog files. Nothing else in core may.
+FORMATS = (CORE / "models", CORE / "catalog" / "adapters.py")
 
 
 NEEDS_GIT = pytest.mark.debian("git", "git")
@@ -125,7 +126,7 @@ def test_shared_code_names_no_cloud(package: str) -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {word}"
         for path in sorted((ROOT / package).rglob("*.py"))
-        if FORMAT not in path.parents
+        if not {path, *path.parents} & set(FORMATS)
         for line, word in words(path)
         if word in CLOUDS
     ]
