@@ -19,7 +19,15 @@ from styx.models.configkeys import FORMAT_KEYS, FORMAT_LOG_KEYS, is_secret_key
 from styx.models.configschema import check
 from styx.models.infra import KNOWN_CLOUDS, canonical_cloud, cloud_suggestion
 from styx.models.scalars import listed
-from styx.models.settings import Duration, LaunchSettings, LeaseSettings, TaskConfig, cloud_tables
+from styx.models.settings import (
+    Budget,
+    Duration,
+    LaunchSettings,
+    LeaseSettings,
+    TaskConfig,
+    cloud_tables,
+    distinct_budgets,
+)
 
 if TYPE_CHECKING:
     from styx.models.faults import Source
@@ -69,6 +77,8 @@ class Settings(Model):
     """The only clouds that may be used; all enabled ones when unset."""
     clouds: dict[str, dict[str, Any]] | None = None
     """Settings of each cloud's driver, by cloud; the driver's own documentation lists them."""
+    budgets: Annotated[tuple[Budget, ...], BeforeValidator(distinct_budgets)] | None = None
+    """Limits on what may be spent; each is looked at when something is planned."""
     lease: LeaseSettings | None = None
     """Limits on the life of every cluster."""
     launch: LaunchSettings | None = None
@@ -131,6 +141,11 @@ class Config:
     def lease(self) -> dict[str, Any]:
         """Limits on every cluster, by the names of the agent's lease; only those that are set."""
         return self.settings.lease.in_agent_terms() if self.settings.lease else {}
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """Limits on what may be spent."""
+        return self.settings.budgets or ()
 
     @property
     def launch(self) -> LaunchSettings:

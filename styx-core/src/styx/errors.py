@@ -16,6 +16,7 @@ StyxError                         exit code
 ├── DeadlineExceeded              75   a wait ended, or another client holds the cluster
 ├── ProtocolMismatch              76   client and agent speak different versions
 ├── PermissionRefused             77   a policy or the operating system says no
+│   └── BudgetExceeded            77   it would cost more than a budget of the config allows
 ├── PluginError                   78   a plugin is missing, broken or incompatible
 └── CloudError                         raised by drivers, read by the engine
     ├── CredentialsError          77   block the account
@@ -169,6 +170,10 @@ class PermissionRefused(StyxError):
     """An organisation policy, or the operating system, refused the action."""
 
     exit_code = 77
+
+
+class BudgetExceeded(PermissionRefused):
+    """It would cost more than a budget of the config allows, or nobody knows what it costs."""
 
 
 class PluginError(StyxError):

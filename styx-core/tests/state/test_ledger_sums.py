@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from styx.driver import Place
-from styx.state.ledger import cost_by_cluster, cost_of, hours_within, usd_per_hour_now
+from styx.state.ledger import (
+    Span,
+    added,
+    cost_by_cluster,
+    cost_by_item,
+    cost_by_job,
+    cost_of,
+    hours_within,
+    usd_per_hour_now,
+)
 from styx.state.rows import Rate
 
 ZERO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -86,3 +95,40 @@ def test_windows_add_up(one, cut, now):
 @given(rates(), minutes, minutes)
 def test_hours_are_never_negative(one, now, since):
     assert (hours_within(one, at(now), at(since)) or 0) >= 0
+
+
+@st.composite
+def spans(draw):
+    begin = draw(minutes)
+    return Span(at(begin), draw(st.none() | st.integers(begin, 10_000).map(at)))
+
+
+@given(st.lists(rates()), st.dictionaries(st.integers(1, 5), spans()), st.none() | minutes.map(at))
+def test_jobs_and_the_time_between_add_up_to_the_whole(intervals, jobs, since):
+    now = at(10_000)
+    parts = cost_by_job(intervals, jobs, now, since)
+    whole = cost_of(intervals, now, since)
+    together = added(parts.values())
+    assert set(parts) <= {None, *jobs}
+    assert together.usd_known == pytest.approx(whole.usd_known)
+    assert together.hours == pytest.approx(whole.hours)
+    assert (together.usd is None) == (whole.usd is None)
+
+
+def test_jobs_that_run_at_the_same_time_share_the_cost():
+    jobs = {1: Span(at(10), at(40)), 2: Span(at(30), None)}
+    parts = cost_by_job([rate(0, 60, 60.0)], jobs, at(600))
+    assert {job: cost.usd for job, cost in parts.items()} == {
+        None: pytest.approx(10), 1: pytest.approx(25), 2: pytest.approx(25),
+    }  # fmt: skip
+
+
+def test_a_job_is_charged_nothing_unknown_that_it_did_not_run_in():
+    parts = cost_by_job([rate(0, 10, None), rate(10, 20, 6.0)], {1: Span(at(10), at(20))}, at(600))
+    assert parts[None].usd is None
+    assert parts[1].usd == pytest.approx(1.0)
+
+
+def test_items_apart():
+    parts = cost_by_item([rate(0, 60), rate(0, 60, None, item="disk"), rate(0, 60, 1.0, item="egress")], at(60))
+    assert {item: cost.usd for item, cost in parts.items()} == {"compute": 6.0, "disk": None, "egress": 1.0}

@@ -25,7 +25,7 @@ from styx.api.views import (
 )
 from styx.errors import NotFound, PermissionRefused, StyxError
 from styx.provision import follow as jobs_of
-from styx.provision import launch, nodeup, planning, reconcile, submit, sweep, teardown
+from styx.provision import budgets, launch, ledger, nodeup, planning, reconcile, submit, sweep, teardown
 from styx.provision.options import LaunchOptions
 from styx.provision.world import World
 from styx.state.ledger import cost_of
@@ -92,8 +92,15 @@ class InProcess:
             launch.check_fit(world, row, task)
             free = world.cloud(row.place.cloud).free
             paid = not free and row.state is ClusterState.STOPPED
+            price = ledger.offered_usd_per_hour(row)
             return LaunchPlan(
-                cluster=row.name, reuse=True, num_nodes=row.num_nodes, offers=(), lease=lease, costs_money=paid
+                cluster=row.name,
+                reuse=True,
+                num_nodes=row.num_nodes,
+                offers=(),
+                lease=lease,
+                costs_money=paid,
+                warnings=tuple(budgets.check(world, row.place.cloud, price)) if paid else (),
             )
         plan = planning.plan_task(world, task)
         offers = [convert.planned(each, free=world.cloud(each.place.cloud).free) for each in plan.choices]
@@ -105,6 +112,7 @@ class InProcess:
             losers=tuple((loser.what, loser.reason) for loser in plan.losers),
             lease=lease,
             costs_money=not all(each.free for each in offers),
+            warnings=tuple(budgets.check(world, offers[0].place.cloud, offers[0].usd_per_hour)),
         )
 
     def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:
@@ -165,7 +173,7 @@ class InProcess:
         rows = sorted(self._rows(names), key=lambda row: row.created_at, reverse=True)
 
         def look(row: ClusterRow) -> ClusterRow:
-            return reconcile.refresh(self.world, row) if refresh or _may_have_ended(row) else row
+            return reconcile.refresh(self.world, row) if refresh or reconcile.may_have_ended(row) else row
 
         rows = nodeup.in_parallel(look, rows) if rows else []
         now = self.world.now()
@@ -322,8 +330,3 @@ class InProcess:
                 )
             )
         return views
-
-
-def _may_have_ended(row: ClusterRow) -> bool:
-    limits = ("idle_s", "max_age_s", "max_usd", "dead_man_s")
-    return row.state is ClusterState.UP and any(row.lease.get(name) is not None for name in limits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, ValidationError, field_validator
 
@@ -11,7 +11,7 @@ from styx.models.configkeys import FORMAT_KEYS, TASK_KEYS
 from styx.models.configschema import check, find
 from styx.models.hooks import MAX_HOOKS, Hook
 from styx.models.infra import canonical_cloud
-from styx.models.scalars import amount, choice, duration_s
+from styx.models.scalars import Text, amount, choice, duration_s
 
 Duration = Annotated[float, BeforeValidator(duration_s())]
 
@@ -49,6 +49,42 @@ class LaunchSettings(Model):
     """How long `--retry-until-up` goes on trying every place; 24 hours when unset."""
     ready_timeout: Duration | None = None
     """How long a created machine may take to become reachable."""
+
+
+def budget_scope(value: Any) -> str:
+    """Whose money a budget is about: `all`, `user`, or `cloud:<name>`."""
+    words = value.strip().lower() if isinstance(value, str) else ""
+    if words in ("all", "user"):
+        return words
+    if words.startswith("cloud:") and words != "cloud:":
+        return f"cloud:{canonical_cloud(words.removeprefix('cloud:').strip())}"
+    raise Problem("must be all, user, or cloud: and the name of a cloud", suggestion='such as "cloud:aws"')
+
+
+class Budget(Model):
+    """A limit on what may be spent, looked at whenever something is planned that costs money."""
+
+    name: Text
+    """For messages; each budget has its own."""
+    usd: Annotated[float, BeforeValidator(amount(above=0, unit="US dollars"))]
+    """The limit in US dollars."""
+    per: Annotated[Literal["day", "month", "total"], BeforeValidator(choice(("day", "month", "total")))] = "month"
+    """What the limit is for: each day or each month (both in UTC), or all time."""
+    scope: Annotated[str, BeforeValidator(budget_scope)] = "all"
+    """What counts: `all`, `user` for the clusters of whoever plans, or `cloud:<name>` for those at one cloud."""
+    on_limit: Annotated[Literal["warn", "refuse"], BeforeValidator(choice(("warn", "refuse")))] = "refuse"
+    """What happens to a plan that would go over the limit. From 80 % on there is a warning in either case."""
+
+
+def distinct_budgets(value: Any) -> Any:
+    """A list of budgets, each with a name of its own."""
+    if not isinstance(value, (list, tuple)):
+        raise Problem("must be a list of budgets, each with name and usd")
+    names = [each.get("name") if isinstance(each, dict) else getattr(each, "name", None) for each in value]
+    twice = [index for index, name in enumerate(names) if name is not None and names.index(name) != index]
+    if twice:
+        raise Problems(Problem("is the name of another budget, too", at=(index, "name")) for index in twice)
+    return value
 
 
 class TaskConfig(Model):
@@ -103,7 +139,7 @@ def task_config(value: Any) -> Any:
     problems: list[Problem] = []
     for problem in check({**dict.fromkeys(own, "any"), **TASK_KEYS}, value):
         known = find(FORMAT_KEYS, problem.at) is not None and find(TASK_KEYS, problem.at) is None
-        if known or problem.at[0] in ("allowed_clouds", "logs"):
+        if known or problem.at[0] in ("allowed_clouds", "budgets", "logs"):
             problem = Problem("cannot be set by a task; it belongs in the configuration file", at=problem.at)
         problems.append(problem)
     try:

@@ -18,6 +18,12 @@ def offer_of(row: ClusterRow) -> CatalogRow | None:
     return CatalogRow.model_validate(row.offer) if row.offer else None
 
 
+def offered_usd_per_hour(row: ClusterRow) -> float | None:
+    """What all of the cluster's nodes cost together, as offered; None is unknown."""
+    price = (row.offer or {}).get("usd_per_hour")
+    return float(price) * row.num_nodes if price is not None else None
+
+
 def rate_of(node: Node, offer: dict[str, Any] | None) -> float | None:
     """What one node is charged per hour: as the cloud reports it, else as it was offered; None is unknown."""
     if node.usd_per_hour is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from styx.driver import CatalogRow, Cloud, FeatureSet, OfferQuery, Place, QuotesLive
 from styx.errors import CloudError, NoPlaceLeft, NotExecutable, StyxError
 from styx.optimizer.problem import Plan, Problem, Requirement
+from styx.provision import budgets
 from styx.provision.guard import call
 from styx.provision.world import World
 from styx.state.rows import CheckRow
@@ -68,6 +69,7 @@ def plan_task(world: World, task: Task, blocked: Sequence[Place] = ()) -> Plan:
     Raises:
         NoPlaceLeft: Nothing fits; the message says which requirement kills it.
         NotExecutable: The only places that fit can't execute what the task asks for.
+        BudgetExceeded: A budget of the config refuses every place that fits.
     """
     alternatives = tuple(requirement(each) for each in task.resources.alternatives())
     places = candidate_places(world, alternatives)
@@ -91,7 +93,7 @@ def plan_task(world: World, task: Task, blocked: Sequence[Place] = ()) -> Plan:
     if not plan.choices:
         reasons = "\n".join(f"  {loser.what}: {loser.reason}" for loser in plan.losers)
         raise NoPlaceLeft(f"no enabled cloud can run this task:\n{reasons}" if reasons else "nothing is for sale")
-    return plan
+    return budgets.within(world, plan)
 
 
 def _greedy(problem: Problem, rows: Sequence[CatalogRow], features: dict[str, FeatureSet]) -> Plan:

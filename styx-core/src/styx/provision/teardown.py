@@ -8,7 +8,7 @@ from functools import partial
 
 from styx.driver import Node, NodeState, Place
 from styx.errors import DeadlineExceeded, StyxError, UnsupportedError, WrongState
-from styx.provision import ledger
+from styx.provision import budgets, ledger
 from styx.provision.claim import Claim, claimed
 from styx.provision.removal import patiently, remove
 from styx.provision.steps import step
@@ -112,11 +112,17 @@ def stop(world: World, row: ClusterRow, quiesce: Quiesce) -> None:
 
 
 def start_nodes(claim: Claim, op: str) -> tuple[Node, ...]:
-    """Start the machines of a stopped cluster and wait until they run; the caller brings the agents up."""
+    """Start the machines of a stopped cluster and wait until they run; the caller brings the agents up.
+
+    Raises:
+        BudgetExceeded: A budget of the config refuses; nothing was started.
+    """
     world, row = claim.world, claim.row()
     if row.place is None:
         raise WrongState(f"{row.name} was never made", hint=f"`styx down {row.name}`, then launch it again")
     place, driver = row.place, world.provisioner(row.place.cloud)
+    if row.state is ClusterState.STOPPED:
+        budgets.check(world, place.cloud, ledger.offered_usd_per_hour(row))
     row = claim.update(state=ClusterState.STARTING, note=None)
     world.tell(row.key, op, "intend", "done", f"start {row.name}")
     with step(world, row.key, op, "start"):

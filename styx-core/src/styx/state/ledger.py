@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import pairwise
+from typing import NamedTuple
 
 from styx.driver import Value
 from styx.state.rows import Rate
@@ -66,3 +68,57 @@ def usd_per_hour_now(rates: Iterable[Rate]) -> float | None:
     figures = [rate.usd_per_hour for rate in rates if rate.end is None]
     known = [figure for figure in figures if figure is not None]
     return math.fsum(known) if len(known) == len(figures) else None
+
+
+class Span(NamedTuple):
+    """When a job ran; an end of None is not known, and counts as still running."""
+
+    start: datetime
+    end: datetime | None
+
+
+def cost_by_item(rates: Iterable[Rate], now: datetime, since: datetime | None = None) -> dict[str, Cost]:
+    """`cost_of` for each kind of charge that was written down."""
+    groups: defaultdict[str, list[Rate]] = defaultdict(list)
+    for rate in rates:
+        if hours_within(rate, now, since) is not None:
+            groups[rate.item].append(rate)
+    return {item: cost_of(group, now, since) for item, group in groups.items()}
+
+
+def cost_by_job(
+    rates: Iterable[Rate], jobs: Mapping[int, Span], now: datetime, since: datetime | None = None
+) -> dict[int | None, Cost]:
+    """What each job of one cluster cost, and under None what was paid while none ran.
+
+    Jobs that ran at the same time share what the cluster cost then, in equal parts. The parts add up to `cost_of`.
+    """
+    costs: defaultdict[int | None, list[Cost]] = defaultdict(list)
+    for rate in rates:
+        if hours_within(rate, now, since) is None:
+            continue
+        begin = rate.start if since is None else max(rate.start, since)
+        end = now if rate.end is None else min(rate.end, now)
+        inside = {t for span in jobs.values() for t in (span.start, span.end) if t is not None and begin < t < end}
+        edges = sorted({begin, end, *inside})
+        for start, stop in pairwise(edges) if len(edges) > 1 else ((begin, end),):
+            running: list[int | None] = [
+                job for job, span in jobs.items() if span.start <= start and (span.end or now) >= stop
+            ]
+            part = cost_of([rate.model_copy(update={"start": start, "end": None if stop == now else stop})], stop)
+            for job in running or [None]:
+                costs[job].append(_share(part, len(running) or 1))
+    return {job: added(parts) for job, parts in costs.items()}
+
+
+def _share(cost: Cost, parts: int) -> Cost:
+    usd = None if cost.usd is None else cost.usd / parts
+    return Cost(usd=usd, usd_known=cost.usd_known / parts, hours=cost.hours / parts)
+
+
+def added(costs: Iterable[Cost]) -> Cost:
+    """Several costs as one; unknown when any is."""
+    parts = list(costs)
+    known = math.fsum(each.usd_known for each in parts)
+    unknown = any(each.usd is None for each in parts)
+    return Cost(usd=None if unknown else known, usd_known=known, hours=math.fsum(each.hours for each in parts))
