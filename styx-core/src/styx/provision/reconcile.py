@@ -5,15 +5,16 @@ A listing that failed is never read as empty, and a machine that is merely late 
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from styx.driver import Node, NodeState
-from styx.errors import StyxError
+from styx.errors import DeadlineExceeded, StyxError
 from styx.provision import ledger
-from styx.provision.claim import claimed
-from styx.provision.removal import remove
+from styx.provision.claim import Claim, claimed
+from styx.provision.removal import quietly, remove
 from styx.provision.world import World, holder_is_dead
 from styx.state.rows import ClusterRow, ClusterState
 
@@ -101,6 +102,12 @@ def _interrupted(row: ClusterRow, seen: Counter[NodeState]) -> str:
     return f"the {words[row.state]} was interrupted ({counts or 'no machine exists'}); run it again, or `styx down`"
 
 
+def may_have_ended(row: ClusterRow) -> bool:
+    """Whether its machines may have stopped or ended by themselves since they were last seen."""
+    limits = ("idle_s", "max_age_s", "max_usd", "dead_man_s")
+    return row.state is ClusterState.UP and any(row.lease.get(name) is not None for name in limits)
+
+
 def refresh(world: World, row: ClusterRow) -> ClusterRow:
     """Ask the cloud and write down what it says; a cluster that somebody works on is left alone.
 
@@ -120,16 +127,37 @@ def refresh(world: World, row: ClusterRow) -> ClusterRow:
         return row
     verdict = judge(row, nodes, abandoned=True)
     ledger.follow(world, row, nodes)
-    kept = _with_memory(row, nodes)
-    with claimed(world, row, wait_s=5.0) as claim:
-        if claim.row().state is not row.state:
-            return claim.row()
-        row = claim.update(state=verdict.state, note=verdict.note, nodes=kept, seen_at=world.now())
-        if verdict.finish and row.place is not None:
-            remove(world, row.place, row.key, known=row.nodes, check=claim.check)
-            world.store.close_rates(row.key, world.now())
-            row = claim.update(state=ClusterState.TERMINATED, ended_at=world.now(), nodes=())
+    try:
+        with claimed(world, row, wait_s=5.0) as claim:
+            if claim.row().state is not row.state:
+                return claim.row()
+            return _write_down(claim, verdict, _with_memory(row, nodes))
+    except DeadlineExceeded:
+        return world.store.cluster_by_key(row.key) or row  # somebody began to work on it just now
+
+
+def _write_down(claim: Claim, verdict: Verdict, nodes: tuple[Node, ...]) -> ClusterRow:
+    world, before = claim.world, claim.row().state
+    row = claim.update(state=verdict.state, note=verdict.note, nodes=nodes, seen_at=world.now())
+    if verdict.state is not before and not verdict.finish:
+        world.tell(row.key, f"look-{uuid.uuid4().hex[:12]}", "seen", "note", f"{verdict.state}: {verdict.note}")
+    if verdict.finish and row.place is not None:
+        if error := quietly(lambda: _release(claim, row, verdict.note)):
+            return claim.update(note=f"{verdict.note}, but what is left could not be released: {error.message}")
+        row = claim.update(state=ClusterState.TERMINATED, ended_at=world.now(), nodes=())
     return row
+
+
+def _release(claim: Claim, row: ClusterRow, note: str | None) -> None:
+    """Give back what the cloud keeps of a cluster whose machines have ended themselves."""
+    world, place = claim.world, row.place
+    assert place is not None
+    remove(world, place, row.key, known=row.nodes, check=claim.check)
+    world.store.close_rates(row.key, world.now())
+    for attempt in world.store.attempts(row.key):
+        if attempt.place == place and attempt.state != "released":
+            world.store.update_attempt(attempt.id, {"state": "released"})
+    world.tell(row.key, f"lease-{uuid.uuid4().hex[:12]}", "forget", "done", f"{row.name} {note}")
 
 
 def _with_memory(row: ClusterRow, nodes: Sequence[Node]) -> tuple[Node, ...]:

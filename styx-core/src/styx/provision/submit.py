@@ -40,8 +40,11 @@ def exec_job(world: World, row: ClusterRow, op: str, task: Task, base: Path, sec
         WrongState: The cluster is not up, or too small.
         NotExecutable: The task has nothing to run.
     """
+    if reconcile.may_have_ended(row):
+        row = reconcile.refresh(world, row)
     if row.state is not ClusterState.UP:
-        raise WrongState(f"cluster {row.name} is {row.state}, not UP", hint=_what_then(row))
+        because = f": {row.note}" if row.note else ""
+        raise WrongState(f"cluster {row.name} is {row.state}, not UP{because}", hint=_what_then(row))
     if task.num_nodes > row.num_nodes:
         raise WrongState(f"cluster {row.name} has {row.num_nodes} nodes, the task asks for {task.num_nodes}")
     if not task.run:
@@ -139,4 +142,6 @@ def features_of(world: World, row: ClusterRow) -> FeatureSet:
 def _what_then(row: ClusterRow) -> str:
     if row.state is ClusterState.STOPPED:
         return f"`styx start {row.name}` first, or `styx launch -c {row.name}`"
+    if row.state is ClusterState.TERMINATED:
+        return f"`styx launch -c {row.name}` makes it anew, `styx why {row.name}` tells what happened"
     return f"`styx why {row.name}` tells what happened, `styx down {row.name}` ends it"
