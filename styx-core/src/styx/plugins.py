@@ -375,6 +375,10 @@ class Hub:
         return found
 
     # planning and policy -----------------------------------------------------------------------------------------
+    def amends_offers(self) -> bool:
+        """Whether any plugin wants to change offers; it must see all of them then."""
+        return bool(self._implementations("styx_amend_offers"))
+
     def amend_offers(self, query: OfferQuery, offers: list[CatalogRow], context: Context | None = None) -> None:
         """Let plugins change `offers` in place."""
         self._ask("styx_amend_offers", query=query, offers=offers, context=context or self.context())

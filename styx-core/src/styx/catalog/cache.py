@@ -105,10 +105,13 @@ class CacheFile:
             return 0
 
     def scan(self) -> pl.LazyFrame:
-        """The rows, to be read as far as a query needs them."""
+        """The rows, to be read as far as a query needs them: text is categorical, `place` numbers region and zone.
+
+        Sorted by market, accelerator and price, so that the first rows of a kind are its cheapest.
+        """
         import polars as pl
 
-        return pl.scan_parquet(self.path, schema=polars_schema(), glob=False)
+        return pl.scan_parquet(self.path, glob=False)
 
     def check(self) -> None:
         """Read everything.
@@ -152,7 +155,7 @@ class CacheFile:
             written_at=now,
             features=tuple(sorted(rows.get_column("features").drop_nulls().unique())),
         )
-        ordered = rows.select(COLUMNS).sort("market", "accelerator_name", "usd_per_hour", nulls_last=True)
+        ordered = in_order(numbered(rows.select(pl.col(pl.String).cast(pl.Categorical()), pl.exclude(pl.String))))
         text = facts.model_dump_json()
 
         def save(path: Path) -> None:
@@ -197,6 +200,19 @@ def cached_clouds(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.parquet") if "+" not in path.stem)
 
 
+def numbered(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows with `place`: one number for each region and zone."""
+    import polars as pl
+
+    return frame.with_columns(place=pl.struct("region", "zone").rank("dense").cast(pl.UInt32))
+
+
+def in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows as the files have them: by market and accelerator, then cheapest first, then smallest first."""
+    by = ("market", "accelerator_name", "usd_per_hour", "accelerator_count", "vcpus", "memory_gib", "instance_type")
+    return frame.sort(*by, nulls_last=True)
+
+
 def frame_of(rows: Iterable[CatalogRow]) -> pl.DataFrame:
     """Rows as columns of the cache."""
     import polars as pl
@@ -224,8 +240,9 @@ def rows_of(frame: pl.DataFrame) -> Iterator[CatalogRow]:
     columns["features"] = [kept[text] for text in columns["features"]]
     columns["market"] = [markets[text] for text in columns["market"]]
     fields = set(COLUMNS)
+    names = tuple(columns)
     for values in zip(*columns.values(), strict=True):
-        yield CatalogRow.model_construct(_fields_set=fields, **dict(zip(columns, values, strict=True)))
+        yield CatalogRow.model_construct(_fields_set=fields, **dict(zip(names, values, strict=True)))
 
 
 def _in_utc(time: datetime) -> datetime:

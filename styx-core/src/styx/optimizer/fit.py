@@ -16,6 +16,8 @@ from styx.units import number_text
 
 SPOT_MARKETS: Final = frozenset({Market.SPOT, Market.BID})
 """Markets whose machines may be taken away."""
+MEMORY_TOLERANCE_GIB: Final = 0.5
+"""How far the memory of an accelerator may be from one that was asked for exactly."""
 
 
 @dataclass(frozen=True)
@@ -183,17 +185,20 @@ def accelerators_text(row: CatalogRow) -> str:
 
 def _accelerator_checks(wanted: Requirement) -> list[Check]:
     name, memory, count = wanted.accelerator_name, wanted.accelerator_memory_gib, wanted.accelerator_count
+    vendor = wanted.accelerator_vendor
     if name is None and memory is None and not count:
         return []
 
     def of_the_kind(row: CatalogRow) -> bool:
-        if not row.accelerator_count or row.accelerator_name is None:
-            return False
+        if row.accelerator_name is None or row.accelerator_count < min(count, 1) or not row.accelerator_count:
+            return False  # a part of one is less than one
         if name is not None and row.accelerator_name.lower() != name.lower():
             return False
-        return memory is None or (row.accelerator_memory_gib is not None and row.accelerator_memory_gib >= memory)
+        if vendor is not None and row.accelerator_vendor != vendor:
+            return False
+        return memory is None or _has_memory(row, memory, wanted.accelerator_memory_exact)
 
-    what = name or (f"accelerator of {number_text(memory)} GiB or more" if memory is not None else "accelerator")
+    what = name or _accelerator_words(vendor, memory, wanted.accelerator_memory_exact)
     checks = [Check(what if name else f"an {what}", of_the_kind, accelerators_text)]
     if count > 1:
         checks.append(
@@ -205,6 +210,18 @@ def _accelerator_checks(wanted: Requirement) -> list[Check]:
             )
         )
     return checks
+
+
+def _has_memory(row: CatalogRow, memory_gib: float, exact: bool) -> bool:
+    has = row.accelerator_memory_gib
+    if has is None:
+        return False
+    return abs(has - memory_gib) < MEMORY_TOLERANCE_GIB if exact else has >= memory_gib
+
+
+def _accelerator_words(vendor: str | None, memory_gib: float | None, exact: bool) -> str:
+    size = "" if memory_gib is None else f" of {number_text(memory_gib)} GiB{'' if exact else ' or more'}"
+    return f"accelerator{size}" + (f" by {vendor}" if vendor else "")
 
 
 def _amount(what: str, wanted: float, exact: bool, of: Callable[[CatalogRow], float | None]) -> Check:

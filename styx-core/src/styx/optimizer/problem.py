@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
+
+from pydantic import Field
 
 from styx.driver import CatalogRow, Place, Value
 
@@ -57,6 +59,23 @@ class Preference(Value):
         return self.usd_per_hour * num_nodes + self.fraction * (usd_per_hour or 0.0)
 
 
+class Limit(Value):
+    """What all tasks that may run at the same time can use together."""
+
+    label: str
+    """As the user would name it."""
+    of: Literal["vcpus", "accelerators", "nodes"] = "vcpus"
+    most: float = Field(ge=0)
+    where: Selector = Selector()
+
+
+class Reservation(Value):
+    """Nodes that are paid for already: using them costs nothing more."""
+
+    where: Selector
+    nodes: int = Field(ge=0)
+
+
 class Requirement(Value):
     """One alternative of a task's resources, in the planner's terms. Numbers are minima unless `exact`."""
 
@@ -69,6 +88,9 @@ class Requirement(Value):
     accelerator_name: str | None = None
     accelerator_count: float = 0
     accelerator_memory_gib: float | None = None
+    """Of one accelerator."""
+    accelerator_memory_exact: bool = False
+    accelerator_vendor: str | None = None
     vcpus: float | None = None
     vcpus_exact: bool = False
     memory_gib: float | None = None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from styx.driver import CatalogRow, Cloud, FeatureSet, OfferQuery, Place, QuotesLive
-from styx.errors import CloudError, NoPlaceLeft, NotExecutable, StyxError
+from styx.driver import CatalogRow, FeatureSet, Place
+from styx.errors import NoPlaceLeft, NotExecutable, StyxError
 from styx.optimizer.problem import Plan, Problem, Requirement
-from styx.provision import budgets
+from styx.provision import budgets, offers
 from styx.provision.guard import call
 from styx.provision.world import World
 from styx.state.rows import CheckRow
@@ -17,9 +16,8 @@ from styx.state.rows import CheckRow
 if TYPE_CHECKING:
     from styx.models import Resources, Task
 
-EMBEDDED: Final = "local"
+EMBEDDED: Final = offers.EMBEDDED
 """The embedded cloud: chosen when asked for, or when no other cloud is enabled."""
-QUOTE_DEADLINE_S = 10.0
 
 
 def requirement(wanted: Resources) -> Requirement:
@@ -35,6 +33,8 @@ def requirement(wanted: Resources) -> Requirement:
         accelerator_name=accelerator.name if accelerator else None,
         accelerator_count=accelerator.count if accelerator else 0,
         accelerator_memory_gib=accelerator.memory_gib if accelerator else None,
+        accelerator_memory_exact=bool(accelerator and accelerator.memory_gib and not accelerator.memory_at_least),
+        accelerator_vendor=accelerator.vendor if accelerator else None,
         vcpus=cpus.count if cpus else None,
         vcpus_exact=bool(cpus and not cpus.at_least),
         memory_gib=memory.gib if memory else None,
@@ -73,14 +73,9 @@ def plan_task(world: World, task: Task, blocked: Sequence[Place] = ()) -> Plan:
     """
     alternatives = tuple(requirement(each) for each in task.resources.alternatives())
     places = candidate_places(world, alternatives)
-    features: dict[str, FeatureSet] = {}
-    rows: list[CatalogRow] = []
-    for name in dict.fromkeys(place.cloud for place in places):
-        cloud = world.cloud(name)
-        features[name] = cloud.features
-        rows.extend(_rows(world, cloud, alternatives))
+    rows, features = offers.gather(world, places, alternatives, task.num_nodes)
     _refuse_unexecuted(task, features)
-    world.hub.amend_offers(_query(alternatives), rows)
+    world.hub.amend_offers(offers.query(alternatives), rows)
     problem = Problem(
         task=task.name or "task",
         num_nodes=task.num_nodes,
@@ -172,44 +167,3 @@ def check_cloud(world: World, name: str) -> CheckRow:
         places=usable,
         checked_at=now,
     )
-
-
-def _query(alternatives: Sequence[Requirement]) -> OfferQuery:
-    """What all alternatives have in common; one alternative is asked for exactly."""
-    if len(alternatives) > 1:
-        return OfferQuery()
-    only = alternatives[0]
-    return OfferQuery(
-        region=only.region,
-        zone=only.zone,
-        accelerator_name=only.accelerator_name,
-        accelerator_count=only.accelerator_count,
-        vcpus=only.vcpus,
-        memory_gib=only.memory_gib,
-    )
-
-
-def _rows(world: World, cloud: Cloud, alternatives: Sequence[Requirement]) -> list[CatalogRow]:
-    """Live quotes where the cloud makes them, one for each alternative, else its catalog."""
-    from styx.catalog import rows_for
-
-    if not isinstance(cloud, QuotesLive):
-        return list(rows_for(cloud.name, world.hub))
-    live = cloud
-    rows: dict[str, CatalogRow] = {}
-    for each in alternatives:
-        if each.cloud not in (None, cloud.name):
-            continue
-        query = _query([each])
-        try:
-            offers = call(
-                f"{cloud.name}.offers",
-                partial(live.offers, query, QUOTE_DEADLINE_S),
-                QUOTE_DEADLINE_S,
-                world.observe,
-            )
-        except CloudError as error:
-            world.hub.report(f"{cloud.display_name} gave no offers: {error.message}")
-            continue
-        rows.update({row.model_dump_json(): row for row in offers})
-    return list(rows.values())

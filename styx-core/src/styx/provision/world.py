@@ -7,7 +7,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,12 @@ from styx.state.store import Store
 
 if TYPE_CHECKING:
     from styx.backends.base import Backend
+    from styx.catalog.query import Catalog
     from styx.config import Config
     from styx.driver import Cloud
     from styx.models import Task
     from styx.plugins import Hub
-    from styx.provision.guard import Guarded
+    from styx.provision.guard import Guarded, call
 
 
 def quiet(_: str) -> None:
@@ -68,6 +69,7 @@ class World:
         observe: Told the name of every moment at which a dying process could leave something behind: before and after
             each driver call. The store tells the same for its commits. Tests kill the process in it.
         say: Receives each event after it was stored.
+        catalogs: The open catalog of each hub; shared by the worlds that are made from this one.
     """
 
     store: Store
@@ -80,6 +82,7 @@ class World:
     sleep: Callable[[float], None]
     observe: Callable[[str], None] = quiet
     say: Callable[[Event], None] | None = None
+    catalogs: dict[Hub, Catalog] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def config(self) -> Config:
@@ -105,6 +108,20 @@ class World:
     def cloud(self, name: str) -> Cloud:
         """The identity of a cloud."""
         return self.hub.cloud(name)
+
+    def catalog(self) -> Catalog:
+        """What all clouds sell; opened once for each hub, so that its rows are read once. Loads Polars when asked."""
+        from styx.catalog.query import Catalog
+
+        if self.hub not in self.catalogs:
+            observe = self.observe
+            self.catalogs[self.hub] = Catalog(
+                self.store.folders,
+                self.hub,
+                guard=lambda what, action, deadline_s: call(what, action, deadline_s, observe),
+                now=self.now,
+            )
+        return self.catalogs[self.hub]
 
     def provisioner(self, name: str) -> Guarded:
         """The cloud's provisioner behind a deadline and an error wall."""

@@ -1,0 +1,321 @@
+"""The catalog as planners and listings ask it: all clouds at once, held in columns, answered in milliseconds.
+
+Rows of one side of the market are read from the Parquet files when they are first asked for, and kept for the life of
+the object; a file that was replaced meanwhile is read again. Text is categorical, so 220,000 offers take about 40 MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from styx.catalog import listing
+from styx.catalog.cache import CacheFile, Damaged, cached_clouds, in_order, numbered, rows_of
+from styx.catalog.filters import Condition, all_of, conditions, on_market, one_of
+from styx.catalog.results import AcceleratorQuery, AcceleratorView, CatalogInfo
+from styx.catalog.schema import KEY
+from styx.catalog.stock import Guard, Stock, unguarded, utc_now
+from styx.driver import CatalogRow, FeatureSet, Place, QuotesLive
+from styx.errors import PluginError, StyxError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from styx.optimizer.problem import Requirement
+    from styx.plugins import Hub
+    from styx.state.store import Folders
+
+PER_PLACE: Final = 4
+"""How many offers of a kind are kept in one place: the cheapest wins, the others are for when it refuses."""
+NEAR_MISSES: Final = 3
+
+_Stamp = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Rows of some clouds on one side of the market, and the files they were read from."""
+
+    stamp: _Stamp
+    rows: pl.DataFrame
+    places: pl.DataFrame
+    features: tuple[str, ...]
+    made: dict[int, CatalogRow] = field(default_factory=dict)
+    """Rows that were handed out, by number: plans ask for the same ones again and again."""
+
+    def take(self, numbers: Sequence[int]) -> list[CatalogRow]:
+        """Rows as objects."""
+        missing = [number for number in numbers if number not in self.made]
+        self.made.update(zip(missing, rows_of(self.rows[missing]), strict=True))
+        return [self.made[number] for number in numbers]
+
+
+class Catalog:
+    """What all clouds sell.
+
+    Args:
+        folders: Where the cache is.
+        hub: Plugins: sources of rows, and what clouds can do.
+        guard: Runs each plugin's call behind a deadline.
+        now: Aware UTC time.
+    """
+
+    def __init__(
+        self, folders: Folders, hub: Hub, *, guard: Guard = unguarded, now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.hub = hub
+        self.stock = Stock(folders.catalog_dir(), hub, guard, now)
+        self._held: dict[tuple[tuple[str, ...], bool], _Held] = {}
+        self._known_features: dict[str, FeatureSet] = {}
+
+    # for planners --------------------------------------------------------------------------------------------------
+    def candidates(
+        self,
+        wanted: Requirement,
+        places: Sequence[Place],
+        *,
+        num_nodes: int = 1,
+        per_place: int = PER_PLACE,
+        keep: Collection[str] = (),
+    ) -> list[CatalogRow]:
+        """Offers that answer the requirement in these places, cheapest first, unknown prices last.
+
+        All machine types compete. Dominated ones are pruned: those that `per_place` others in the same zone, on the
+        same market, undercut.
+
+        Args:
+            wanted: One alternative of a task.
+            places: Where machines may be made; one without a zone stands for all zones of its region.
+            num_nodes: Of the cluster.
+            per_place: How many offers are kept in each zone.
+            keep: Accelerators and machine types that are kept beside cheaper ones (where run times differ by them).
+
+        Raises:
+            StyxError: No rows can be had of any of these clouds.
+        """
+        import polars as pl
+
+        found = self._matching(wanted, places, num_nodes)
+        if found is None:
+            return []
+        held, asked, open_places = found
+        by: list[str | pl.Expr] = ["place", "accelerator_name"]
+        if keep:
+            by.append(pl.when(one_of("instance_type", keep)).then("instance_type").alias("kept"))
+        picked = (
+            held.rows.lazy()
+            .select(*_needed(asked), *by[:2], "instance_type", nr=pl.int_range(pl.len(), dtype=pl.UInt32))
+            .filter(pl.col("place").is_in(open_places) & all_of(asked))
+            .group_by(by)
+            .agg(pl.col("nr").head(per_place))
+            .explode("nr")
+            .collect()
+        )
+        numbers = picked.get_column("nr")
+        chosen = _cheapest_first(held.rows[numbers].with_columns(nr=numbers))
+        special = one_of("accelerator_name", keep) | one_of("instance_type", keep)
+        first = pl.int_range(pl.len()).over("place") < per_place
+        winners = chosen.filter(first | special.fill_null(False)) if keep else chosen.filter(first)
+        return held.take(winners.get_column("nr").to_list())
+
+    def near_misses(self, wanted: Requirement, places: Sequence[Place], *, num_nodes: int = 1) -> list[CatalogRow]:
+        """Offers that answer all of the requirement but one condition, the nearest of each: for saying what kills it.
+
+        When no offer lacks just one, those in these places that lack the fewest.
+        """
+        import polars as pl
+
+        results: list[pl.DataFrame] = []
+        for relaxed in (None, "market"):
+            found = self._matching(wanted, places, num_nodes, other_market=relaxed == "market")
+            if found is None:
+                continue
+            held, asked, open_places = found
+            here = held.rows.filter(pl.col("place").is_in(open_places))
+            if relaxed == "market":
+                results.append(_cheapest_first(here.filter(all_of(asked))).head(NEAR_MISSES))
+                continue
+            for index, condition in enumerate(asked):
+                others = here.filter(all_of([*asked[:index], *asked[index + 1 :]]))
+                results.append(_nearest(others, condition))
+            if all(each.is_empty() for each in results):
+                met = pl.sum_horizontal(each.holds.fill_null(False).cast(pl.UInt32) for each in asked)
+                results.append(here.with_columns(met=met).sort("met", descending=True).head(NEAR_MISSES).drop("met"))
+        merged = {row.model_dump_json(): row for frame in results for row in rows_of(frame)}
+        return list(merged.values())
+
+    def regions(self, clouds: Iterable[str]) -> list[tuple[str, str]]:
+        """Every cloud and region that these clouds sell something in."""
+        named = tuple(sorted(set(clouds)))
+        found: dict[tuple[str, str], None] = {}
+        for spot in (False, True) if named else ():
+            columns = self._rows(named, spot).places.select("cloud", "region").unique(maintain_order=True)
+            found.update(dict.fromkeys((str(cloud), str(region)) for cloud, region in columns.iter_rows()))
+        return list(found)
+
+    def _matching(
+        self, wanted: Requirement, places: Sequence[Place], num_nodes: int, *, other_market: bool = False
+    ) -> tuple[_Held, list[Condition], list[int]] | None:
+        """Rows on the market asked for, what is asked of them, and the numbers of the open places."""
+        clouds = tuple(sorted({place.cloud for place in places if wanted.cloud in (None, place.cloud)}))
+        if not clouds:
+            return None
+        held = self._rows(clouds, wanted.use_spot != other_market)
+        may = {cloud: self._features(cloud) for cloud in clouds}
+        asked = conditions(wanted, may, held.features, num_nodes)
+        return held, asked, list(_numbers_of(held.places, places))
+
+    def _features(self, cloud: str) -> FeatureSet:
+        if cloud not in self._known_features:
+            try:
+                self._known_features[cloud] = self.hub.cloud(cloud).features
+            except PluginError:
+                self._known_features[cloud] = FeatureSet()
+        return self._known_features[cloud]
+
+    # for people ------------------------------------------------------------------------------------------------------
+    def accelerators(self, query: AcceleratorQuery) -> list[AcceleratorView]:
+        """What is sold with accelerators: by name, number and cloud (or region), with price ranges and ages.
+
+        Raises:
+            NotFound: Nothing sold goes by that name; the message says which one is meant.
+            UsageError: The question can't be read.
+        """
+        asked = listing.parsed(query)
+        clouds = self._listed_clouds(asked.cloud)
+        frames = [self._rows(clouds, spot).rows for spot in (False, True)] if clouds else []
+        return listing.accelerators(frames, asked)
+
+    def info(self) -> list[CatalogInfo]:
+        """Every layer of every cloud, as it is now; asks no network and makes no file."""
+        return [line for cloud in self._listed_clouds(None, stocked=False) for line in listing.info(self.stock, cloud)]
+
+    def clouds(self) -> list[str]:
+        """Clouds that have rows, or whose plugin could give some."""
+        return list(self._listed_clouds(None, stocked=False))
+
+    def _listed_clouds(self, only: str | None, *, stocked: bool = True) -> tuple[str, ...]:
+        names = dict.fromkeys(cached_clouds(self.stock.folder))
+        for name in self.hub.installed_clouds():
+            if self._is_kept(name):
+                names[name] = None
+        wanted = sorted(name for name in names if only in (None, name))
+        return tuple(name for name in wanted if self._has_rows(name)) if stocked else tuple(wanted)
+
+    def _is_kept(self, cloud: str) -> bool:
+        try:
+            cls = self.hub.driver_class(cloud)
+        except StyxError:
+            return False
+        return cls is not None and not cls.free and not issubclass(cls, QuotesLive)
+
+    def _has_rows(self, cloud: str) -> bool:
+        try:
+            return bool(self.stock.files(cloud))
+        except StyxError as error:
+            self.hub.report(f"{cloud} is not listed: {error.message}")
+            return False
+
+    # rows ------------------------------------------------------------------------------------------------------------
+    def _rows(self, clouds: tuple[str, ...], spot: bool) -> _Held:
+        """Rows of these clouds on one side of the market; a damaged file is made again, once.
+
+        Raises:
+            StyxError: None of them has any.
+        """
+        import polars as pl
+
+        files = self._files(clouds)
+        held = self._held.get((clouds, spot))
+        if held is not None and held.stamp == _stamp(files):
+            return held
+        try:
+            held = _read(files, spot)
+        except (OSError, pl.exceptions.PolarsError):
+            for layer in (layer for cloud in clouds for layer in self.stock.layers(cloud)):
+                try:
+                    layer.file.check() if layer.file.size() else None
+                except Damaged as damage:
+                    self.stock.mend(layer, damage.reason)
+            held = _read(self._files(clouds), spot)
+        self._held[clouds, spot] = held
+        return held
+
+    def _files(self, clouds: Iterable[str]) -> list[list[CacheFile]]:
+        files: list[list[CacheFile]] = []
+        failure: StyxError | None = None
+        for cloud in clouds:
+            try:
+                files.append(self.stock.files(cloud))
+            except StyxError as error:
+                failure = failure or error
+                self.hub.report(f"{cloud} is left out of the plan, as its prices can't be had: {error.message}")
+        if failure is not None and not files:
+            raise failure
+        return files
+
+
+def _stamp(files: Iterable[Iterable[CacheFile]]) -> _Stamp:
+    stats = ((str(file.path), file.path.stat()) for layers in files for file in layers)
+    return tuple((path, stat.st_mtime_ns, stat.st_ino) for path, stat in stats)
+
+
+def _read(files: Sequence[Sequence[CacheFile]], spot: bool) -> _Held:
+    """Layers of each cloud merged, clouds below each other, places numbered through."""
+    import polars as pl
+
+    stamp = _stamp(files)
+    parts = pl.collect_all([_merged(layers, spot) for layers in files])
+    offset = 0
+    shifted: list[pl.DataFrame] = []
+    for part in parts:
+        shifted.append(part.with_columns(place=pl.col("place") + offset))
+        offset += int(part.select(pl.col("place").max().fill_null(0)).item()) + 1
+    rows = pl.concat(shifted, rechunk=True)
+    places = rows.select("place", "cloud", "region", "zone").unique("place")
+    features = rows.get_column("features").drop_nulls().unique().cast(pl.String)
+    return _Held(stamp, rows, places.with_columns(pl.col(pl.Categorical).cast(pl.String)), tuple(features))
+
+
+def _merged(layers: Sequence[CacheFile], spot: bool) -> pl.LazyFrame:
+    """A cloud's rows: those of a later layer in place of the same offer of an earlier one."""
+    import polars as pl
+
+    side = on_market(spot)
+    rows = layers[0].scan().filter(side)
+    for layer in layers[1:]:
+        above = layer.scan()
+        rows = pl.concat([rows.join(above, on=KEY, how="anti", nulls_equal=True), above.filter(side)])
+    if len(layers) > 1:
+        return rows.map_batches(lambda frame: in_order(numbered(frame)))
+    return rows
+
+
+def _needed(asked: Sequence[Condition]) -> list[str]:
+    names = {name for each in asked for name in each.holds.meta.root_names()}
+    return sorted(names - {"place", "accelerator_name", "instance_type"})
+
+
+def _numbers_of(table: pl.DataFrame, places: Sequence[Place]) -> Iterator[int]:
+    whole = {(place.cloud, place.region) for place in places if place.zone is None}
+    zones = {(place.cloud, place.region, place.zone) for place in places if place.zone is not None}
+    regions = {(cloud, region) for cloud, region, _ in zones}
+    for number, cloud, region, zone in table.select("place", "cloud", "region", "zone").iter_rows():
+        here = (cloud, region)
+        if here in whole or (cloud, region, zone) in zones or (zone is None and here in regions):
+            yield number
+
+
+def _cheapest_first(frame: pl.DataFrame) -> pl.DataFrame:
+    by = ("usd_per_hour", "accelerator_count", "vcpus", "memory_gib", "instance_type", "cloud", "region", "zone")
+    return frame.sort(*by, nulls_last=True)
+
+
+def _nearest(frame: pl.DataFrame, condition: Condition) -> pl.DataFrame:
+    """Rows that lack just this, the nearest first, each kind of thing once."""
+    lacking = frame.filter(~condition.holds.fill_null(False))
+    if condition.nearest is None:
+        return _cheapest_first(lacking).unique("instance_type", keep="first", maintain_order=True).head(NEAR_MISSES)
+    return lacking.sort(condition.nearest, descending=True, nulls_last=True).head(NEAR_MISSES)
