@@ -17,6 +17,7 @@ from styx.api import (
     CheckView,
     ClusterState,
     ClusterView,
+    CostGroup,
     CostView,
     JobView,
     LaunchOptions,
@@ -77,6 +78,7 @@ class FakeClient:
     unreadable: tuple[tuple[Place, str], ...] = ()
     checks: list[CheckView] = field(default_factory=list)
     costs: list[CostView] = field(default_factory=list)
+    groups: list[CostGroup] = field(default_factory=list)
     story: Story | None = None
     paid: bool = False
     fails: BaseException | None = None
@@ -190,6 +192,10 @@ class FakeClient:
         self.asked.append(("cost_report", days, every))
         return self.costs
 
+    def cost_groups(self, by: str, *, days: int = 30) -> list[CostGroup]:
+        self.asked.append(("cost_groups", by, days))
+        return self.groups
+
     def interactive(self, cluster: str, *, node: int = 0, argv: Sequence[str] = ()) -> int:
         self.asked.append(("interactive", cluster, node, tuple(argv)))
         return 42
@@ -232,7 +238,7 @@ def cli(
     def call(*arguments: str, terminal: bool = False, answer: str = "", environ: dict[str, str] | None = None) -> Ran:
         monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
         app = App(
-            connect=lambda _config: client,
+            connect=lambda _config, _report: client,
             environ={"STYX_HOME": str(tmp_path / "home"), "TERM": "dumb", **(environ or {})},
             is_terminal=lambda name: terminal and name != "stdout",
         )

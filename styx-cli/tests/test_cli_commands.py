@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from styx.api import CheckView, ClusterState, CostView, LogLine, Orphan, Story
+from styx.api import CheckView, ClusterState, CostGroup, CostItem, CostView, LogLine, Orphan, Story
 from styx.errors import CapacityError, Interrupted
 
 
@@ -445,8 +445,23 @@ def test_cost_report(client: Any, cli: Any) -> None:
     ]
     ran = cli("cost-report", "--all", "--days", "7")
     assert client.did("cost_report") == [("cost_report", 7, True)]
-    assert ran.out.splitlines()[2].split()[-2:] == ["?", "$1.00"]
-    assert "$4.00, and of 1 cluster an unknown amount" in ran.err
+    assert ran.out.splitlines()[2].split()[-5:] == ["1.50", "?", "-", "-", "$1.00"]
+    assert "$4.00, and for 1 cluster an unknown amount" in ran.err
+
+
+def test_cost_report_by_job_shows_estimates_apart(client: Any, cli: Any) -> None:
+    items = (
+        CostItem(item="compute", usd=3.0, usd_known=3.0),
+        CostItem(item="disk", usd=0.25, usd_known=0.25, estimated=True),
+        CostItem(item="egress", usd=None),
+    )
+    client.groups = [CostGroup(by="job", name="dev/1 train", hours=1.5, usd=3.0, usd_known=3.0, items=items)]
+    ran = cli("cost-report", "--by", "job")
+    assert client.did("cost_groups") == [("cost_groups", "job", 30)]
+    assert ran.out.splitlines()[0].split() == ["JOB", "HOURS", "MACHINES", "DISKS", "TRAFFIC", "KNOWN"]
+    assert ran.out.splitlines()[1].split() == ["dev/1", "train", "1.50", "$3.00", "~$0.25", "?", "$3.25"]
+    assert "by must be one of" in cli("cost-report", "--by", "week").err
+    assert cli("cost-report", "--by", "user", "--all").code == 2
 
 
 def test_version_and_config(cli: Any, tmp_path: Any) -> None:

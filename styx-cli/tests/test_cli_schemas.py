@@ -35,6 +35,7 @@ def test_every_schema_is_one(command: str) -> None:
         ("logs --sync-down", "dev"),
         ("why", "dev"),
         ("cost-report",),
+        ("cost-report --by", "user"),
         ("cancel", "dev"),
         ("stop", "dev"),
         ("start", "dev"),

@@ -34,6 +34,7 @@ OUTPUTS: Final = (
     Output("logs --sync-down", "The folder of each job, by job id.", "dict[str, str]", "plain"),
     Output("why", "The story.", "styx.api:Story", "one"),
     Output("cost-report", "What each cluster cost.", "styx.api:CostView", "list"),
+    Output("cost-report --by", "What each user, job or cloud cost.", "styx.api:CostGroup", "list"),
     Output("cancel", "Ids of the jobs that were cancelled.", "list[int]", "plain"),
     Output("stop", "Names of the clusters that were stopped.", "list[str]", "plain"),
     Output("start", "Names of the clusters that were started.", "list[str]", "plain"),

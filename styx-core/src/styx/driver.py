@@ -453,6 +453,13 @@ class Cloud(ABC):
             CredentialsError: Says in `hint` how to fix it.
         """
 
+    def disk_usd_per_gib_month(self, place: Place, tier: str | None) -> float | None:  # noqa: ARG002 - for drivers
+        """List price of the disk under a machine, by the task's `disk_tier`, for estimates in the cost report.
+
+        None is unknown; 0 where disks come with the machine.
+        """
+        return 0.0 if self.free else None
+
 
 class CatalogSource(ABC):
     """What can be bought."""

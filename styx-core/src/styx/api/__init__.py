@@ -13,6 +13,8 @@ from styx.api.client import Client, Say
 from styx.api.views import (
     CheckView,
     ClusterView,
+    CostGroup,
+    CostItem,
     CostView,
     JobView,
     LaunchPlan,
@@ -32,6 +34,8 @@ __all__ = [
     "Client",
     "ClusterState",
     "ClusterView",
+    "CostGroup",
+    "CostItem",
     "CostView",
     "Event",
     "JobView",

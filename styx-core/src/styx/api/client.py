@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from styx.api.views import (
     CheckView,
@@ -13,6 +13,7 @@ from styx.api.views import (
     JobView,
     LaunchPlan,
     LaunchResult,
+    CostGroup,
     LogLine,
     Story,
     SweepReport,
@@ -100,7 +101,39 @@ class Client(Protocol):
         """What the last check recorded; asks nothing."""
 
     def cost_report(self, *, days: int = 30, every: bool = False) -> list[CostView]:
-        """What was spent, from the ledger."""
+        """What was spent, from the ledger, by cluster."""
+
+    def cost_groups(self, by: Literal["user", "job", "cloud"], *, days: int = 30) -> list[CostGroup]:
+        """What was spent, added up by user, job or cloud; the largest first."""
+
+    def catalog_refresh(
+        self,
+        clouds: Sequence[str] = (),
+        *,
+        source: str | None = None,
+        say: Callable[[CatalogRefresh], None] | None = None,
+    ) -> list[CatalogRefresh]:
+        """Fetch fresh prices, in parallel; a cloud that fails keeps the rows it has, and its result says why.
+
+        Args:
+            clouds: Only these; all that have something to refresh when empty.
+            source: A hosted catalog (folder, file or address) to read instead of asking the vendors.
+            say: Told of each cloud as it ends.
+
+        Raises:
+            NotFound: `source` has no file for what was asked.
+        """
+
+    def catalog_info(self) -> list[CatalogInfo]:
+        """What the catalog holds, one line for each layer of each cloud; asks nobody."""
+
+    def accelerators(self, query: AcceleratorQuery | None = None) -> list[AcceleratorView]:
+        """Accelerators for sale, with price ranges and ages; all without a query.
+
+        Raises:
+            NotFound: Nothing is sold under that name; the hint names the nearest one.
+            UsageError: The query can't be read.
+        """
 
     def interactive(self, cluster: str, *, node: int = 0, argv: Sequence[str] = ()) -> int:
         """Give the terminal to a shell (or `argv`) on a node; returns its exit code."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from styx.api import convert
 from styx.api.client import Say
@@ -16,6 +15,7 @@ from styx.api.views import (
     CheckView,
     ClusterView,
     CostView,
+    CostGroup,
     JobView,
     LaunchPlan,
     LaunchResult,
@@ -24,9 +24,9 @@ from styx.api.views import (
     SweepReport,
 )
 from styx.errors import NotFound, PermissionRefused, StyxError
-from styx.provision import follow as jobs_of
 from styx.provision import budgets, launch, ledger, nodeup, planning, reconcile, submit, sweep, teardown
 from styx.provision.options import LaunchOptions
+from styx.provision import follow as jobs_of
 from styx.provision.world import World
 from styx.state.ledger import cost_of
 from styx.state.rows import ClusterRow, ClusterState
@@ -307,26 +307,12 @@ class InProcess:
 
     def cost_report(self, *, days: int = 30, every: bool = False) -> list[CostView]:
         """See `Client.cost_report`."""
-        now = self.world.now()
-        since = now - timedelta(days=days) if days else None
-        views = []
-        for row in self.world.store.clusters(workspace=self.world.workspace, ended=True):
-            rates = self.world.store.rates(since=since, cluster=row.key)
-            cost = cost_of(rates, now, since)
-            if not rates and not every:
-                continue
-            views.append(
-                CostView(
-                    cluster=row.name,
-                    key=row.key,
-                    user=row.owner,
-                    infra=str(row.place) if row.place else "-",
-                    state=row.state,
-                    nodes=row.num_nodes,
-                    hours=cost.hours,
-                    usd=cost.usd,
-                    usd_known=cost.usd_known,
-                    rates=tuple(rates),
-                )
-            )
-        return views
+        from styx.api.costs import Report
+
+        return Report(self.world, days).clusters(every=every)
+
+    def cost_groups(self, by: Literal["user", "job", "cloud"], *, days: int = 30) -> list[CostGroup]:
+        """See `Client.cost_groups`."""
+        from styx.api.costs import Report
+
+        return Report(self.world, days).groups(by)

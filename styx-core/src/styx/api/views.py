@@ -158,6 +158,18 @@ class CostView(Value):
 
     cluster: str
     key: str
+class CostItem(Value):
+    """One kind of charge."""
+
+    item: Literal["compute", "disk", "egress", "other"]
+    usd: float | None
+    """None when any part is unknown."""
+    usd_known: float = 0.0
+    """The part that is known."""
+    estimated: bool = False
+    """Worked out from a list price; otherwise it is what was written down, or free."""
+
+
     user: str
     infra: str
     state: ClusterState
@@ -168,3 +180,24 @@ class CostView(Value):
     usd_known: float
     """The part that is known."""
     rates: tuple[Rate, ...] = ()
+    items: tuple[CostItem, ...] = ()
+    """Machine time, disks, traffic, each on its own; estimates are only here, never in `usd`."""
+
+
+class CostGroup(Value):
+    """One user, job or cloud in the cost report."""
+
+    by: Literal["user", "job", "cloud"]
+    name: str
+    """The user, the cloud, or `cluster/job`; `cluster (no job)` is what was paid while no job ran."""
+    cluster: str | None = None
+    """Of a job."""
+    job_id: int | None = None
+    """Of a job; None for the time without one."""
+    hours: float
+    usd: float | None
+    """From the ledger; None when any rate is unknown. Jobs that ran side by side share in equal parts."""
+    usd_known: float
+    """The part that is known."""
+    items: tuple[CostItem, ...] = ()
+    """Machine time, disks, traffic; estimates are only here, never in `usd`."""
