@@ -130,6 +130,7 @@ FACADE = {
     "styx_store": Hub.object_store,
     "styx_amend_offers": Hub.amend_offers,
     "styx_plan": Hub.plan,
+    "styx_plan_graph": Hub.plan_graph,
     "styx_amend_task": Hub.amend_task,
     "styx_review_task": Hub.review_task,
     "styx_make_transport": Hub.make_transport,
@@ -250,6 +251,24 @@ def test_hook_styx_plan(site, hub):
         """,
     )
     assert make_hub(hub.home).plan(PROBLEM) == Plan(task="t", choices=())
+
+
+def test_hook_styx_plan_graph(site, hub):
+    from styx.optimizer.graph import GraphProblem, GraphTask
+    from styx.optimizer.problem import Requirement
+
+    task = GraphTask(name="t", alternatives=(Requirement(label="any"),))
+    problem = GraphProblem(tasks=(task,), places=())
+    assert hub.plan_graph(problem) is None
+    site.hooks(
+        "planner",
+        """
+        from styx.optimizer.plan import GraphPlan
+        @hookimpl
+        def styx_plan_graph(problem): return GraphPlan(status="infeasible", method="plugin")
+        """,
+    )
+    assert make_hub(hub.home).plan_graph(problem).method == "plugin"
 
 
 def test_hook_styx_amend_task(site, hub):

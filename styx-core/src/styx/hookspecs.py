@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from styx.driver import CatalogRow, CatalogSource, Cloud, Context, OfferQuery, Provisioner, Reach
     from styx.models import Task
     from styx.objectstore import ObjectStore
+    from styx.optimizer.graph import GraphProblem
+    from styx.optimizer.plan import GraphPlan
     from styx.optimizer.problem import Plan, Problem
     from styx.state.rows import Event
     from styx.transport.base import Transport
@@ -74,6 +76,11 @@ def styx_amend_offers(query: OfferQuery, offers: list[CatalogRow], context: Cont
 @hookspec(firstresult=True)
 def styx_plan(problem: Problem, context: Context) -> Plan | None:
     """A plan for `problem`. The first answer that is not None replaces the built-in planner's."""
+
+
+@hookspec(firstresult=True)
+def styx_plan_graph(problem: GraphProblem, context: Context) -> GraphPlan | None:
+    """A placement of a whole task graph. The first answer that is not None replaces the built-in planner's."""
 
 
 # ----------------------------------------------------------------------------------------------------------- policy

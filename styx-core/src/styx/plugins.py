@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from styx.backends.base import Backend
     from styx.models import Task
     from styx.objectstore import ObjectStore
+    from styx.optimizer.graph import GraphProblem
+    from styx.optimizer.plan import GraphPlan
     from styx.optimizer.problem import Plan, Problem
     from styx.state.rows import Event
     from styx.transport.base import Transport
@@ -386,6 +388,11 @@ class Hub:
     def plan(self, problem: Problem, context: Context | None = None) -> Plan | None:
         """A plugin's plan; None leaves it to the built-in planner."""
         found: Plan | None = self._ask("styx_plan", problem=problem, context=context or self.context())
+        return found
+
+    def plan_graph(self, problem: GraphProblem, context: Context | None = None) -> GraphPlan | None:
+        """A plugin's placement of a task graph; None leaves it to the built-in planner."""
+        found: GraphPlan | None = self._ask("styx_plan_graph", problem=problem, context=context or self.context())
         return found
 
     def amend_task(self, task: Task, context: Context | None = None) -> Task:

@@ -6,7 +6,7 @@ needs it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from styx.api.client import Client, Say
@@ -20,12 +20,14 @@ from styx.api.views import (
     LaunchPlan,
     LaunchResult,
     LogLine,
+    OptimizedTask,
+    OptimizeResult,
     Orphan,
     PlannedOffer,
     Story,
     SweepReport,
 )
-from styx.provision.options import LaunchOptions
+from styx.provision.options import LaunchOptions, OptimizeOptions
 from styx.state.rows import Attempt, ClusterState, Event, Rate
 
 __all__ = [
@@ -43,6 +45,9 @@ __all__ = [
     "LaunchPlan",
     "LaunchResult",
     "LogLine",
+    "OptimizeOptions",
+    "OptimizeResult",
+    "OptimizedTask",
     "Orphan",
     "PlannedOffer",
     "Rate",
@@ -54,7 +59,11 @@ __all__ = [
 
 
 def connect(
-    *, home: Path | None = None, config: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    *,
+    home: Path | None = None,
+    config: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Client:
     """The in-process engine over `$STYX_HOME` (default `~/.styx`).
 
@@ -62,7 +71,14 @@ def connect(
         home: Instead of `$STYX_HOME`.
         config: `--config` values: paths or `a.b=v` pairs.
         environ: Instead of the process environment.
+        report: Told what a call goes on in spite of, such as a node that does not answer; unset, Python's log `styx`
+            gets it as a warning.
     """
+
     from styx.api.inprocess import InProcess
 
-    return InProcess.open(home=home, config=config, environ=environ)
+    if report is None:
+        import logging
+
+        report = logging.getLogger("styx").warning
+    return InProcess.open(home=home, config=config, environ=environ, report=report)

@@ -7,22 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from styx.api.views import (
+    AcceleratorQuery,
+    AcceleratorView,
+    CatalogInfo,
+    CatalogRefresh,
     CheckView,
     ClusterView,
+    CostGroup,
     CostView,
     JobView,
     LaunchPlan,
     LaunchResult,
-    CostGroup,
     LogLine,
+    OptimizeResult,
     Story,
     SweepReport,
 )
 from styx.state.rows import Event
 
 if TYPE_CHECKING:
-    from styx.models import Task
-    from styx.provision.options import LaunchOptions
+    from styx.models import Document, JobGroup, Pipeline, Task
+    from styx.provision.options import LaunchOptions, OptimizeOptions
 
 Say = Callable[[Event], None]
 """Receives each event of a running operation as it happens."""
@@ -37,6 +42,25 @@ class Client(Protocol):
         Raises:
             NotExecutable: The task uses fields that no place executes.
             NoPlaceLeft: Nothing fits; the message says why.
+        """
+
+    def optimize(
+        self,
+        tasks: Document | Task | Pipeline | JobGroup | Sequence[Task],
+        edges: Sequence[tuple[str, str, float]] = (),
+        options: OptimizeOptions | None = None,
+    ) -> OptimizeResult:
+        """Where all tasks should run, planned together; touches nothing.
+
+        Args:
+            tasks: A document, or tasks. Those of a pipeline follow each other; those of a connected group share a
+                region.
+            edges: More order: (task, the task after it, GB that flows), by name.
+            options: What to be good at, and what to keep to.
+
+        Raises:
+            UsageError: The graph or the options make no sense.
+            NoPlaceLeft: No cloud is enabled. (That nothing fits is a result, with the reasons in its details.)
         """
 
     def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:

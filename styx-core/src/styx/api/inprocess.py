@@ -9,33 +9,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from styx.api import convert
+from styx.api.catalogs import CatalogCalls
 from styx.api.client import Say
 from styx.api.opening import open_world
 from styx.api.views import (
     CheckView,
     ClusterView,
-    CostView,
     CostGroup,
+    CostView,
     JobView,
     LaunchPlan,
     LaunchResult,
     LogLine,
+    OptimizeResult,
     Story,
     SweepReport,
 )
 from styx.errors import NotFound, PermissionRefused, StyxError
 from styx.provision import budgets, launch, ledger, nodeup, planning, reconcile, submit, sweep, teardown
-from styx.provision.options import LaunchOptions
 from styx.provision import follow as jobs_of
+from styx.provision.options import LaunchOptions, OptimizeOptions
 from styx.provision.world import World
 from styx.state.ledger import cost_of
 from styx.state.rows import ClusterRow, ClusterState
 
 if TYPE_CHECKING:
-    from styx.models import Task
+    from styx.models import Document, JobGroup, Pipeline, Task
 
 
-class InProcess:
+class InProcess(CatalogCalls):
     """Implements `styx.api.Client`. Safe to use from several threads."""
 
     def __init__(self, world: World, base: Path) -> None:
@@ -114,6 +116,18 @@ class InProcess:
             costs_money=not all(each.free for each in offers),
             warnings=tuple(budgets.check(world, offers[0].place.cloud, offers[0].usd_per_hour)),
         )
+
+    def optimize(
+        self,
+        tasks: Document | Task | Pipeline | JobGroup | Sequence[Task],
+        edges: Sequence[tuple[str, str, float]] = (),
+        options: OptimizeOptions | None = None,
+    ) -> OptimizeResult:
+        """See `Client.optimize`."""
+        from styx.api.optimized import result
+        from styx.provision.placing import place
+
+        return result(place(self.world, tasks, edges, options))
 
     def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:
         """See `Client.launch`."""

@@ -7,6 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from styx.catalog.results import AcceleratorQuery as AcceleratorQuery
+from styx.catalog.results import AcceleratorView as AcceleratorView
+from styx.catalog.results import CatalogInfo as CatalogInfo
+from styx.catalog.results import CatalogRefresh as CatalogRefresh
+from styx.catalog.results import PriceRange as PriceRange
 from styx.driver import Place, Value
 from styx.state.rows import Attempt, ClusterState, Event, Rate
 
@@ -153,11 +158,6 @@ class CheckView(Value):
     checked_at: datetime | None = None
 
 
-class CostView(Value):
-    """One line of the cost report."""
-
-    cluster: str
-    key: str
 class CostItem(Value):
     """One kind of charge."""
 
@@ -170,6 +170,11 @@ class CostItem(Value):
     """Worked out from a list price; otherwise it is what was written down, or free."""
 
 
+class CostView(Value):
+    """One cluster in the cost report."""
+
+    cluster: str
+    key: str
     user: str
     infra: str
     state: ClusterState
@@ -201,3 +206,89 @@ class CostGroup(Value):
     """The part that is known."""
     items: tuple[CostItem, ...] = ()
     """Machine time, disks, traffic; estimates are only here, never in `usd`."""
+
+
+class PlannedAlternative(Value):
+    """What to try instead, in this order."""
+
+    cloud: str
+    region: str
+    zone: str | None = None
+    instance_type: str
+    accelerators: str | None = None
+    use_spot: bool = False
+    usd_per_hour: float | None = None
+    """For all nodes; None is unknown."""
+    usd_more: float | None = None
+    """How much more the whole plan would cost with it; None is unknown."""
+
+
+class OptimizedTask(Value):
+    """Where one task goes."""
+
+    name: str
+    cloud: str
+    region: str
+    zone: str | None = None
+    instance_type: str
+    accelerators: str | None = None
+    use_spot: bool = False
+    usd_per_hour: float | None = None
+    """For all nodes; None is unknown."""
+    alternatives: tuple[PlannedAlternative, ...] = ()
+
+
+class OptimizeWhatIf(Value):
+    """What the plan would be without one thing."""
+
+    what: str
+    feasible: bool = True
+    usd_total: float | None = None
+    usd_more: float | None = None
+    seconds_total: float | None = None
+    seconds_more: float | None = None
+    where: str = ""
+    binds: bool = False
+    """It holds the plan back."""
+
+
+class OptimizeDetails(Value):
+    """What `--explain` shows, and what people want to know beside the plan."""
+
+    num_nodes: tuple[int, ...] = ()
+    """By task, in the plan's order."""
+    hours: tuple[float, ...] = ()
+    """Estimated run time by task."""
+    usd: tuple[float | None, ...] = ()
+    """Cost by task: machines, and transfers from and to outside the graph."""
+    starts_s: tuple[float, ...] = ()
+    """Earliest start by task, from the start of the first."""
+    as_of: tuple[datetime | None, ...] = ()
+    """How old the chosen prices are."""
+    usd_moved: float = 0.0
+    """For transfers between tasks."""
+    method: str = ""
+    """Who found the plan: `tree` (exact), `milp`, `descent` (no solver installed) or `plugin`."""
+    planning_s: float = 0.0
+    losers: tuple[tuple[str, str, str], ...] = ()
+    """Task, what lost, and why."""
+    what_ifs: tuple[OptimizeWhatIf, ...] = ()
+    infeasible: tuple[tuple[str, str], ...] = ()
+    """What can't be had, and why."""
+    warnings: tuple[str, ...] = ()
+
+
+class OptimizeResult(Value):
+    """A placement of all tasks. `optimize --json` prints it without `details`."""
+
+    status: Literal["optimal", "feasible", "infeasible", "unknown"]
+    """`feasible`: within `gap` of the optimum. `unknown`: none was found in time, and there may be one."""
+    objective: Literal["cost", "time"]
+    usd_total: float | None = None
+    """None is unknown."""
+    seconds_total: float | None = None
+    gap: float | None = None
+    """Proven relative distance from the optimum; 0 when optimal."""
+    tasks: tuple[OptimizedTask, ...] = ()
+    """Empty when there is no plan; `details.infeasible` says why."""
+    details: OptimizeDetails = Field(default_factory=OptimizeDetails)

@@ -195,6 +195,8 @@ _OTHER_TARIFFS = (
     # https://lambda.ai/pricing, https://www.runpod.io/pricing: neither charges for data in or out
     Tariff(cloud="lambda"),
     Tariff(cloud="runpod"),
+    # Object stores that charge nothing for reading: https://developers.cloudflare.com/r2/pricing/
+    Tariff(cloud="cloudflare"),
     # Machines of one's own: nothing is metered.
     *(Tariff(cloud=name) for name in ("local", "ssh", "slurm", "kubernetes", "vsphere")),
 )

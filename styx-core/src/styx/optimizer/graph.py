@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from styx.driver import CatalogRow, Place, Value
 from styx.optimizer.egress import Tariff
-from styx.optimizer.problem import Preference, Requirement, Selector
+from styx.optimizer.problem import Limit, Preference, Requirement, Reservation, Selector
 
 __all__ = [
     "Candidates", "Data", "Edge", "GraphProblem", "GraphTask", "Limit", "Preference", "Requirement", "Reservation",
@@ -54,23 +54,6 @@ class Edge(Value):
     source: str
     target: str
     gb: float = Field(default=0.0, ge=0)
-
-
-class Limit(Value):
-    """What all tasks that may run at the same time can use together."""
-
-    label: str
-    """As the user would name it."""
-    of: Literal["vcpus", "accelerators", "nodes"] = "vcpus"
-    most: float = Field(ge=0)
-    where: Selector = Selector()
-
-
-class Reservation(Value):
-    """Nodes that are paid for already: using them costs nothing more."""
-
-    where: Selector
-    nodes: int = Field(ge=0)
 
 
 class GraphProblem(Value):

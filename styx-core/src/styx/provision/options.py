@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from styx.driver import Value
+from styx.optimizer.problem import Limit, Preference, Reservation, Selector
 
 
 class LaunchOptions(Value):
@@ -26,3 +29,31 @@ class LaunchOptions(Value):
     """End the cluster when idle; with idle_minutes None, as soon as the job ends."""
     wait_for: Literal["jobs", "jobs_and_ssh", "none"] = "jobs_and_ssh"
     """What counts as activity."""
+
+
+class OptimizeOptions(Value):
+    """What a plan of one or many tasks should be good at, and what it must keep to."""
+
+    minimize: Literal["cost", "time"] = "cost"
+    deadline_s: float | None = Field(default=None, gt=0)
+    """The last task must have ended by then."""
+    budget_usd: float | None = Field(default=None, ge=0)
+    """For machines and transfers together."""
+    max_usd_per_hour: float | None = Field(default=None, ge=0)
+    """For all tasks that may run at the same time."""
+    assume_enabled: tuple[str, ...] = ()
+    """Plan as if these clouds were enabled, in every region of their catalogs; asks for no credentials."""
+    hours: dict[str, float] = Field(default_factory=dict)
+    """Estimated run time by task name; one hour where nothing is said."""
+    hours_on: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Estimates that differ, by task name and then by accelerator name or instance type."""
+    limits: tuple[Limit, ...] = ()
+    exclude: tuple[Selector, ...] = ()
+    allow: tuple[Selector, ...] = ()
+    preferences: tuple[Preference, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    blocked: tuple[Selector, ...] = ()
+    explain: bool = False
+    """Ask what every bound costs; takes a few more plans."""
+    time_limit_s: float = Field(default=5.0, gt=0)
+    """For the search."""

@@ -1,0 +1,250 @@
+"""From a task, a pipeline or a job group to a placement of all of it: asks for offers, then plans. Makes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from styx.driver import CatalogRow, FeatureSet, Place
+from styx.errors import PluginError, UsageError
+from styx.optimizer.candidates import gather
+from styx.optimizer.explain import Explanation, explain
+from styx.optimizer.graph import Data, Edge, GraphProblem, GraphTask
+from styx.optimizer.plan import GraphPlan, plan_gathered
+from styx.optimizer.problem import Preference, Requirement
+from styx.optimizer.refusals import FORGET_S, preferences
+from styx.provision import offers, planning
+from styx.provision.options import OptimizeOptions
+from styx.provision.world import World
+
+if TYPE_CHECKING:
+    from styx.models import Document, JobGroup, Pipeline, Task
+
+ASSUMED_ACCOUNT: Final = "assumed"
+"""The account of places that no check has seen."""
+
+_STORES: Final = {
+    "s3": "aws", "gs": "gcp", "r2": "cloudflare", "oci": "oci", "cos": "ibm", "nebius": "nebius", "cw": "coreweave",
+}  # fmt: skip
+"""Whose buckets a URL scheme means."""
+_STORE_HOSTS: Final = {".blob.core.windows.net": "azure", ".amazonaws.com": "aws", ".googleapis.com": "gcp"}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A plan, what it was made for, and the answers to what-ifs if they were asked for."""
+
+    problem: GraphProblem
+    plan: GraphPlan
+    explanation: Explanation | None = None
+
+
+def place(
+    world: World,
+    tasks: Document | Task | Pipeline | JobGroup | Sequence[Task],
+    edges: Sequence[tuple[str, str, float]] = (),
+    options: OptimizeOptions | None = None,
+) -> Placed:
+    """Plan everything together.
+
+    Args:
+        world: What is enabled, and what is sold.
+        tasks: A document, or tasks with names.
+        edges: (task, task that follows it, GB that flows); a pipeline's own are made from its tasks.
+        options: What to be good at, and what to keep to.
+
+    Raises:
+        UsageError: The graph or the options make no sense; the message says where.
+        NoPlaceLeft: No cloud is enabled.
+        StyxError: No offers can be had.
+    """
+    options = options or OptimizeOptions()
+    graph, links, together = _graph(tasks, edges, options)
+    market = _Market(world, graph, options)
+    problem = _problem(world, graph, links, together, market.places, options)
+    answer = world.hub.plan_graph(problem)
+    gathered = gather(problem, market.offers, market.features)
+    plan = answer or plan_gathered(problem, gathered)
+    told = None
+    if options.explain or not plan.found:
+        told = explain(problem, gathered, plan, market.offers, market.features, lambda wanted, _: market.offers(wanted))
+    return Placed(problem, plan, told)
+
+
+def _problem(
+    world: World,
+    tasks: Sequence[GraphTask],
+    edges: Sequence[Edge],
+    together: tuple[tuple[str, ...], ...],
+    places: Sequence[Place],
+    options: OptimizeOptions,
+) -> GraphProblem:
+    try:
+        return GraphProblem(
+            tasks=tuple(tasks),
+            edges=tuple(edges),
+            objective=options.minimize,
+            deadline_s=options.deadline_s,
+            budget_usd=options.budget_usd,
+            max_usd_per_hour=options.max_usd_per_hour,
+            limits=options.limits,
+            together=together,
+            exclude=options.exclude,
+            allow=options.allow,
+            preferences=(*options.preferences, *remembered(world)),
+            reservations=options.reservations,
+            places=tuple(places),
+            blocked=options.blocked,
+            time_limit_s=options.time_limit_s,
+        )
+    except ValueError as error:
+        raise UsageError(_first_words(error)) from None
+
+
+def remembered(world: World) -> tuple[Preference, ...]:
+    """Refusals of the last day as price penalties, for planners."""
+    now = world.now()
+    return preferences(world.store.refusals(now - timedelta(seconds=FORGET_S)), now)
+
+
+def _first_words(error: ValueError) -> str:
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        words = str(first["msg"]).removeprefix("Value error, ")
+        return f"{where}: {words}" if where else words
+    return str(error)
+
+
+# ------------------------------------------------------------------------------------------------------- the market
+
+
+class _Market:
+    """Offers by requirement, each asked for once."""
+
+    def __init__(self, world: World, tasks: Sequence[GraphTask], options: OptimizeOptions) -> None:
+        self._world = world
+        self._nodes = max(task.num_nodes for task in tasks)
+        self._keep = tuple(sorted({name for task in tasks for name in task.hours_on}))
+        self._assumed = tuple(dict.fromkeys(options.assume_enabled))
+        self._features: dict[str, FeatureSet] = {}
+        self._rows: dict[Requirement, list[CatalogRow]] = {}
+        wanted = [each for task in tasks for each in task.alternatives]
+        self.places: tuple[Place, ...] = self._assumed_places() if self._assumed else self._enabled_places(wanted)
+
+    def offers(self, wanted: Requirement) -> list[CatalogRow]:
+        """Rows that answer a requirement, or come near where none does."""
+        if wanted not in self._rows:
+            if self._assumed:
+                catalog = self._world.catalog()
+                rows = catalog.candidates(wanted, self.places, num_nodes=self._nodes, keep=self._keep)
+                rows = rows or catalog.near_misses(wanted, self.places, num_nodes=self._nodes)
+            else:
+                rows, features = offers.gather(self._world, self.places, [wanted], self._nodes, keep=self._keep)
+                self._features.update(features)
+            rows = list(rows)
+            self._world.hub.amend_offers(offers.query([wanted]), rows)
+            self._rows[wanted] = rows
+        return self._rows[wanted]
+
+    def features(self, row: CatalogRow) -> FeatureSet:
+        """What a row can do."""
+        if row.features is not None:
+            return row.features
+        if row.cloud not in self._features:
+            try:
+                self._features[row.cloud] = self._world.cloud(row.cloud).features
+            except PluginError:
+                self._features[row.cloud] = FeatureSet()  # assumed to be enabled, and no plugin is there to ask
+        return self._features[row.cloud]
+
+    def _assumed_places(self) -> tuple[Place, ...]:
+        regions = self._world.catalog().regions(self._assumed)
+        missing = [name for name in self._assumed if name not in {cloud for cloud, _ in regions}]
+        if missing:
+            raise UsageError(
+                f"nothing is known of what {', '.join(missing)} sells",
+                hint="`styx catalog list` shows what is known; `styx catalog refresh` reads more",
+            )
+        return tuple(Place(cloud=cloud, account=ASSUMED_ACCOUNT, region=region) for cloud, region in regions)
+
+    def _enabled_places(self, wanted: Sequence[Requirement]) -> tuple[Place, ...]:
+        return planning.candidate_places(self._world, wanted)
+
+
+# -------------------------------------------------------------------------------------------------------- the graph
+
+
+def _graph(
+    given: Document | Task | Pipeline | JobGroup | Sequence[Task],
+    edges: Sequence[tuple[str, str, float]],
+    options: OptimizeOptions,
+) -> tuple[list[GraphTask], list[Edge], tuple[tuple[str, ...], ...]]:
+    from styx.models.dag import JobGroup, Pipeline
+    from styx.models.reader import Document
+    from styx.models.task import Task
+
+    root = given.root if isinstance(given, Document) else given
+    tasks = (root,) if isinstance(root, Task) else root.tasks if isinstance(root, (Pipeline, JobGroup)) else tuple(root)
+    names = _names(tasks)
+    unknown = sorted({*options.hours, *options.hours_on} - {*names})
+    if unknown:
+        raise UsageError(f"an estimate is for {unknown[0]!r}, which is not a task", hint=f"tasks: {', '.join(names)}")
+    links = [Edge(source=source, target=target, gb=gb) for source, target, gb in edges]
+    if isinstance(root, Pipeline):
+        links += [
+            Edge(source=before, target=after, gb=sum((task.outputs or {}).values()))
+            for before, after, task in zip(names, names[1:], tasks, strict=False)
+        ]
+    fed: dict[str, set[str]] = {name: set() for name in names}
+    for link in links:
+        if link.source in fed and link.target in fed:  # names that are no task are refused with the problem
+            fed[link.target].update(tasks[names.index(link.source)].outputs or {})
+    feeds = {link.source for link in links}
+    made = [
+        _task(name, task, options, fed[name], name in feeds) for name, task in zip(names, tasks, strict=True)
+    ]
+    connected = isinstance(root, JobGroup) and root.inter_connection and len(names) > 1
+    return made, links, ((tuple(names),) if connected else ())
+
+
+def _names(tasks: Iterable[Task]) -> list[str]:
+    names: list[str] = []
+    for number, task in enumerate(tasks, 1):
+        name = task.name or ("task" if number == 1 else f"task-{number}")
+        while name in names:
+            name = f"{name}-{number}"
+        names.append(name)
+    if not names:
+        raise UsageError("there is no task to plan")
+    return names
+
+
+def _task(name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds: bool) -> GraphTask:
+    """In the planner's terms. What flows along an edge is not read from, or written to, a bucket as well."""
+    inputs = [_data(url, gb) for url, gb in (task.inputs or {}).items() if url not in fed]
+    outputs = [] if feeds else [_data(url, gb) for url, gb in (task.outputs or {}).items()]
+    return GraphTask(
+        name=name,
+        num_nodes=task.num_nodes,
+        alternatives=tuple(planning.requirement(each) for each in task.resources.alternatives()),
+        ordered=task.resources.is_ordered,
+        hours=options.hours.get(name, 1.0),
+        hours_on=options.hours_on.get(name, {}),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+    )
+
+
+def _data(url: str, gb: float) -> Data:
+    """Where a bucket URL is. Its region is in the name of no scheme, so the same cloud is all that is assumed."""
+    parts = urlsplit(url)
+    cloud = _STORES.get(parts.scheme)
+    if cloud is None and parts.hostname:
+        cloud = next((name for end, name in _STORE_HOSTS.items() if parts.hostname.endswith(end)), None)
+    return Data(gb=gb, cloud=cloud)
