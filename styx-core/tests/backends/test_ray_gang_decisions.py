@@ -100,11 +100,11 @@ class World:
         told_stop = False
         while not self.finished and self.now < limit_s:
             self.now += TICK_S
-            events: list[gang.Event] = [Tick()]
+            events: list[gang.Event] = [*self._ray(), Tick()]
             if self.stop_at is not None and not told_stop and self.now >= self.stop_at:
                 told_stop = True
                 events.append(Stop())
-            for event in events + self._ray() + self._due():
+            for event in events + self._due():
                 state, actions = step(state, event, self.now)
                 self._perform(actions)
 
@@ -302,3 +302,40 @@ def test_survivors_of_a_cancel_are_named():
     assert finish.outcome.reason == (
         "rank 0 exited with code 9; others stopped; rank 1: processes 41, 42 could not be ended"
     )
+
+
+def asked(actions):
+    return {action.rank: action for action in actions if isinstance(action, Ask)}
+
+
+def test_a_start_whose_answer_was_lost_is_asked_again():
+    state, _ = begin(2, ("run",), 0.0)
+    state, first = step(state, LinkUp(), 1.0)
+    state, _ = step(state, Reply(asked(first)[0].call, error="unreachable", message="?"), 1.1)
+    state, again = step(state, Tick(), 1.1 + gang.RETRY_S)
+    assert asked(again)[0].what == "start"
+    state, late = step(state, Tick(), 1.0 + gang.ANSWER_S)
+    assert asked(late)[1].what == "start"
+
+
+def test_a_cancel_never_overtakes_a_start():
+    state, _ = begin(3, ("run",), 0.0)
+    state, first = step(state, LinkUp(), 1.0)
+    calls = asked(first)
+    for rank in (0, 1):
+        state, actions = step(state, Reply(calls[rank].call, {}), 1.1)
+    failed = {"running": False, "exit_code": 5, "reason": None}
+    state, actions = step(state, Reply(asked(actions)[1].call, failed), 1.2)
+    assert {rank: ask.what for rank, ask in asked(actions).items()} == {1: "cancel"}
+    state, actions = step(state, Reply(calls[2].call, {}), 1.3)
+    assert {rank: ask.what for rank, ask in asked(actions).items()} == {2: "cancel"}
+
+
+def test_the_first_verdict_stays():
+    state, _ = drive(
+        [
+            lambda gang_: Reply(gang_.ranks[1].call, {"running": False, "exit_code": 9}),
+            lambda gang_: Stop(),
+        ]
+    )
+    assert (state.verdict.state, state.verdict.exit_code) == ("FAILED", 9)

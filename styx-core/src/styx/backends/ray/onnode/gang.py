@@ -231,8 +231,6 @@ def _answered(gang: Gang, number: int, rank: Rank, reply: Reply) -> Tuple[Gang, 
         return _with(gang, number, rank), []
     # An ended rank is still asked now and then: its node may be lost before the others are through.
     gang = _with(gang, number, replace(rank, stage=ENDED, quiet_until=gang.now + POLL_S))
-    if rank.stage == ENDED:
-        return gang, []
     return _ended(gang, number, result.get("exit_code"), result.get("reason"))
 
 
