@@ -111,7 +111,7 @@ class InProcess(CatalogCalls):
             reuse=False,
             num_nodes=task.num_nodes,
             offers=tuple(offers),
-            losers=tuple((loser.what, loser.reason) for loser in plan.losers),
+            losers=(*((loser.what, loser.reason) for loser in plan.losers), *convert.beaten(plan.choices)),
             lease=lease,
             costs_money=not all(each.free for each in offers),
             warnings=tuple(budgets.check(world, offers[0].place.cloud, offers[0].usd_per_hour)),
@@ -127,7 +127,8 @@ class InProcess(CatalogCalls):
         from styx.api.optimized import result
         from styx.provision.placing import place
 
-        return result(place(self.world, tasks, edges, options))
+        placed = place(self.world, tasks, edges, options)
+        return result(placed, budgets.foreseen(self.world, placed.plan))
 
     def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:
         """See `Client.launch`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from styx.api.convert import accelerators_of
 from styx.api.views import OptimizeDetails, OptimizedTask, OptimizeResult, OptimizeWhatIf, PlannedAlternative
 from styx.optimizer.fit import SPOT_MARKETS
@@ -9,8 +11,8 @@ from styx.optimizer.problem import Choice
 from styx.provision.placing import Placed
 
 
-def result(placed: Placed) -> OptimizeResult:
-    """What `Client.optimize` returns."""
+def result(placed: Placed, warnings: Sequence[str] = ()) -> OptimizeResult:
+    """What `Client.optimize` returns; `warnings` are those of budgets."""
     plan, told = placed.plan, placed.explanation
     found = plan.tasks if plan.found else ()
     return OptimizeResult(
@@ -37,7 +39,7 @@ def result(placed: Placed) -> OptimizeResult:
             losers=tuple((task.name, loser.what, loser.reason) for task in plan.tasks for loser in task.losers),
             what_ifs=tuple(OptimizeWhatIf(**each.model_dump()) for each in told.what_ifs) if told else (),
             infeasible=tuple((each.what, each.reason) for each in told.infeasible) if told else (),
-            warnings=plan.warnings,
+            warnings=(*plan.warnings, *warnings),
         ),
     )
 

@@ -30,6 +30,9 @@ class PlannedOffer(Value):
     free: bool = False
     """The place costs nothing."""
     as_of: datetime | None = None
+    """When the price was true."""
+    source: str = ""
+    """Where the price is from: a vendor's page, a file, or the plugin that overrides it."""
 
 
 class LaunchPlan(Value):

@@ -18,6 +18,7 @@ from styx.state.ledger import cost_of
 
 if TYPE_CHECKING:
     from styx.models.settings import Budget
+    from styx.optimizer.plan import GraphPlan
     from styx.provision.world import World
     from styx.state.rows import Rate
 
@@ -229,6 +230,29 @@ def check(world: World, cloud: str, usd_per_hour: float | None) -> list[str]:
     if refused is not None:
         raise exceeded(refused)
     return warnings(found)
+
+
+def foreseen(world: World, plan: GraphPlan) -> list[str]:
+    """Warnings about a plan of several tasks, of which nothing is launched yet."""
+    if not world.config.budgets or not plan.found:
+        return []
+    at: dict[str, list[Outlook]] = {}
+    clouds = {}
+    for task in plan.tasks:
+        clouds[task.name] = cloud = task.chosen.place.cloud
+        usd = task.chosen.usd
+        rate = None if usd is None else usd / task.hours
+        at.setdefault(cloud, []).append(Outlook(usd_per_hour=rate, hours=task.hours))
+    for transfer in plan.transfers:
+        if transfer.usd:
+            at[clouds[transfer.source]].append(Outlook(usd_per_hour=0.0, usd_once=transfer.usd))
+    found = Ledger(world).judge({cloud: together(parts) for cloud, parts in at.items()})
+    refused = " and it refuses launches that go over it"
+    return [
+        f"{each}{_tail(each)}{refused if each.over and each.on_limit == 'refuse' else ''}"
+        for each in found
+        if each.near
+    ]
 
 
 def exceeded(refused: Standing) -> BudgetExceeded:

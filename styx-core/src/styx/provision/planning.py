@@ -158,6 +158,14 @@ def check_cloud(world: World, name: str) -> CheckRow:
     except StyxError as error:
         return CheckRow(cloud=name, account=None, ok=False, message=error.message, hint=error.hint, checked_at=now)
     usable = tuple(place for place, problem in identity.places.items() if problem is None)
+    try:
+        world.hub.provisioner(name)
+    except StyxError as error:  # it only sells, or what makes its machines is broken: a launch must not choose it
+        message = f"the credentials are good, but {error.message}"
+        hint = f"its prices are there for `styx gpus list` and `styx optimize --assume-enabled {name}`"
+        return CheckRow(
+            cloud=name, account=identity.account, ok=False, message=message, hint=hint, places=usable, checked_at=now
+        )
     problems = [f"{place}: {problem}" for place, problem in identity.places.items() if problem is not None]
     return CheckRow(
         cloud=name,
