@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from styx.api import Client
 
 
-def _connect(config: Sequence[str]) -> Client:
+def _connect(config: Sequence[str], report: Callable[[str], None]) -> Client:
     from styx.api import connect
 
-    return connect(config=config)
+    return connect(config=config, report=report)
 
 
 def _is_terminal(name: str) -> bool:
@@ -39,7 +39,8 @@ class App:
     stdout is for data only; `note` and `warn` write to stderr.
     """
 
-    connect: Callable[[Sequence[str]], Client] = _connect
+    connect: Callable[[Sequence[str], Callable[[str], None]], Client] = _connect
+    """Opens Styx with the values of `--config`, and somebody to tell of what goes on in spite of something."""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     is_terminal: Callable[[str], bool] = _is_terminal
     """Whether `stdin`, `stdout` or `stderr` is a terminal."""
@@ -54,7 +55,7 @@ class App:
     @contextmanager
     def client(self, config: Sequence[str] | None = None) -> Iterator[Client]:
         """A connection, given back at the end."""
-        client = self.connect(tuple(config or ()))
+        client = self.connect(tuple(config or ()), self.warn)
         try:
             yield client
         finally:

@@ -47,7 +47,7 @@ def test_no_virtual_environment_on_the_path(tmp_path: Path) -> None:
     active = tmp_path / "active"
     (active / "bin").mkdir(parents=True)
     path = f"{venv}/bin:{active}/bin:/usr/bin:.::/bin:/usr/bin/:relative:{sys.prefix}/bin"
-    assert node_search_path({"PATH": path, "VIRTUAL_ENV": str(active)}) == "/usr/bin:/bin"
+    assert node_search_path({"PATH": path, "VIRTUAL_ENV": str(active)}) == "/usr/bin:/bin:/usr/local/bin"
     assert node_search_path({}) == "/usr/local/bin:/usr/bin:/bin"
     assert node_environment(Local(home="/h", state="/s", env={"HOME": "/other"}), {})["HOME"] == "/h"
 
@@ -58,7 +58,7 @@ def test_path_keeps_order_and_nothing_twice(entries: list[str]) -> None:
     assert len(found) == len(set(found))
     assert all(entry.startswith("/") for entry in found)
     kept = [entry.rstrip("/") for entry in entries if entry.startswith("/")]
-    assert found == (list(dict.fromkeys(kept)) or ["/usr/local/bin", "/usr/bin", "/bin"])
+    assert found == list(dict.fromkeys([*kept, "/usr/local/bin", "/usr/bin", "/bin"]))
 
 
 def test_the_interpreter_is_none_of_ours() -> None:

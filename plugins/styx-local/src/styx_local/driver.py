@@ -42,6 +42,8 @@ from styx_local.config import LocalConfig
 from styx_local.machine import Machine, Machines, Slot
 
 _ALIVE = frozenset({NodeState.RUNNING, NodeState.STOPPED})
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+"""Where jobs look in any case."""
 _STOPS = 'printf %s "$1" > "$2.new" && mv -f "$2.new" "$2"'
 
 
@@ -68,7 +70,7 @@ class Local(Driver[LocalConfig], Stoppable, OpensPorts, EndsItself):
     def check(self) -> Identity:
         """This machine and user; its one place is usable when jobs can run here."""
         problem: StyxError | None = None
-        if shutil.which("bash") is None:
+        if shutil.which("bash") is None and shutil.which("bash", path=_SYSTEM_PATH) is None:
             problem = DriverError("bash was not found on PATH: jobs cannot run on this machine", hint="install bash")
         return Identity(self._place.account, {self._place: problem}, user=self.context.user)
 

@@ -54,11 +54,19 @@ def jobs(world: World, row: ClusterRow) -> list[JobRow]:
                 for each in head.agent.call("job.list", {})["jobs"]:
                     seen = job_row(row.key, each)
                     if known.get(seen.job_id) != seen:
-                        world.store.save_job(seen)
+                        _remember(world, seen)
                     known[seen.job_id] = seen
         except (Unreachable, DeadlineExceeded) as error:
             world.hub.report(f"{row.name} does not answer, its jobs are shown as last seen: {error.message}")
     return sorted(known.values(), key=lambda job: job.job_id, reverse=True)
+
+
+def _remember(world: World, seen: JobRow) -> None:
+    """Keep what an agent says of a job. Whoever asked gets the answer even where there is no room to keep it."""
+    try:
+        world.store.save_job(seen)
+    except LocalIOError as error:
+        world.hub.report(f"the state of jobs can't be kept: {error.message}", topic="jobs are not kept")
 
 
 def job(world: World, row: ClusterRow, job_id: int | None) -> JobRow:
@@ -107,7 +115,7 @@ def _wait_on(world: World, row: ClusterRow, head: Up, seen: JobRow, deadline: fl
             return seen
         asked = {"job_id": seen.job_id, "not_state": seen.state, "wait_s": left_s}
         seen = job_row(row.key, head.agent.call("job.wait", asked, timeout_s=left_s + 30.0))
-        world.store.save_job(seen)
+        _remember(world, seen)
     return seen
 
 

@@ -133,7 +133,10 @@ def live(
             if piece.error is not None:
                 failed = failed or piece.error
                 continue
-            kept.write(stream, piece.rank, piece.offset, piece.data)
+            try:
+                kept.write(stream, piece.rank, piece.offset, piece.data)
+            except OSError as error:
+                world.hub.report(f"the output of job {job_id} can't be kept in {kept.folder}: {error.strerror}")
             yield Output(piece.rank, stream, piece.data)
     if failed is not None:
         raise failed

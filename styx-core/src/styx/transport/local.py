@@ -14,13 +14,13 @@ from styx.errors import LocalIOError, Unreachable
 from styx.transport.base import Completed, NodeGone, Transport
 from styx.transport.process import ProcessChannel, run_on_terminal, run_process
 
-_FALLBACK_PATH = "/usr/local/bin:/usr/bin:/bin"
+_SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 
 
 def node_search_path(environ: Mapping[str, str]) -> str:
-    """The client's PATH without virtual environments, relative entries and repeats.
+    """The client's PATH without virtual environments, relative entries and repeats, then the system's own folders.
 
-    A job on a local node must not find the client's own interpreter and packages.
+    A job on a local node must not find the client's own interpreter and packages, but always a shell.
     """
     active = environ.get("VIRTUAL_ENV")
     kept: list[str] = []
@@ -34,17 +34,21 @@ def node_search_path(environ: Mapping[str, str]) -> str:
         if active and os.path.realpath(parent) == os.path.realpath(active):
             continue
         kept.append(folder)
-    return os.pathsep.join(kept) or _FALLBACK_PATH
+    return os.pathsep.join(dict.fromkeys((*kept, *_SYSTEM_PATH)))
 
 
 def node_environment(reach: Local, environ: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of a node's processes: built, never inherited."""
-    me = pwd.getpwuid(os.getuid())
+    try:
+        me = pwd.getpwuid(os.getuid())
+        name, shell = me.pw_name, me.pw_shell
+    except KeyError:  # a container may run under a number that has no name
+        name, shell = str(os.getuid()), ""
     built = {
         "PATH": node_search_path(environ),
-        "USER": me.pw_name,
-        "LOGNAME": me.pw_name,
-        "SHELL": me.pw_shell or "/bin/sh",
+        "USER": name,
+        "LOGNAME": name,
+        "SHELL": shell or "/bin/sh",
         "LANG": "C.UTF-8",
     }
     built.update(reach.env)
