@@ -8,6 +8,7 @@ from styx.driver import (
     CatalogRow,
     CatalogSource,
     Cloud,
+    Completed,
     Context,
     Driver,
     DriverConfig,
@@ -37,6 +38,8 @@ from styx.driver import (
     ReportsQuota,
     SelfEnd,
     Ssh,
+    SshDoor,
+    SshFailed,
     Stoppable,
     Value,
     Waiting,
@@ -49,11 +52,13 @@ from styx.errors import (
     CapacityError,
     CloudError,
     CredentialsError,
+    DeadlineExceeded,
     DriverError,
     QuotaError,
     Scope,
     StyxError,
     TransientError,
+    Unreachable,
     UnsupportedError,
     VendorDetail,
 )
@@ -65,6 +70,14 @@ API_VERSION = 1
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a function or method as an implementation of a hook in `styx.hookspecs`."""
 
+
+def canonical_accelerator(name: str) -> str:
+    """The usual name of an accelerator, which rows must carry: `A6000` for `RTXA6000`. Others stay as they are."""
+    from styx.models import accelerators
+
+    return accelerators.canonical_accelerator(name)
+
+
 __all__ = [
     "API_VERSION",
     "AmbiguousError",
@@ -74,8 +87,10 @@ __all__ = [
     "CatalogSource",
     "Cloud",
     "CloudError",
+    "Completed",
     "Context",
     "CredentialsError",
+    "DeadlineExceeded",
     "Driver",
     "DriverConfig",
     "DriverError",
@@ -107,14 +122,18 @@ __all__ = [
     "Scope",
     "SelfEnd",
     "Ssh",
+    "SshDoor",
+    "SshFailed",
     "Stoppable",
     "StyxError",
     "TransientError",
+    "Unreachable",
     "UnsupportedError",
     "Value",
     "VendorDetail",
     "Waiting",
     "WarnsBeforeEnd",
+    "canonical_accelerator",
     "capabilities",
     "hookimpl",
 ]

@@ -162,6 +162,7 @@ class RestApi:
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         safe: bool | None = None,
     ) -> Any:
@@ -173,6 +174,7 @@ class RestApi:
             query: Left out of messages, because some vendors put tokens there.
             body: Sent as JSON.
             form: Sent as a form; may hold secrets.
+            content: Sent as it is.
             headers: Beside the secret ones.
             safe: Whether a repeat changes nothing; None goes by the method.
 
@@ -181,7 +183,8 @@ class RestApi:
                 after something may have been changed is an `AmbiguousError`.
         """
         safe = method in {"GET", "HEAD", "PUT", "DELETE"} if safe is None else safe
-        reply = self._send(method, self.url(path), query, body, form, dict(headers or {}), safe)
+        payload = {"json": body, "data": dict(form) if form is not None else None, "content": content}
+        reply = self._send(method, self.url(path), query, payload, dict(headers or {}), safe)
         if 300 <= reply.status_code < 400:
             raise DriverError(
                 f"{self.name} redirects {method} {self._shown(path)} to another address, which is not followed",
@@ -262,8 +265,7 @@ class RestApi:
         method: str,
         url: str,
         query: Mapping[str, Any] | None,
-        body: Any,
-        form: Mapping[str, str] | None,
+        payload: Mapping[str, Any],
         headers: dict[str, str],
         safe: bool,
     ) -> Any:
@@ -279,8 +281,7 @@ class RestApi:
                 method,
                 url,
                 params=dict(query) if query else None,
-                json=body,
-                data=dict(form) if form is not None else None,
+                **{kind: value for kind, value in payload.items() if value is not None},
                 headers={**shown, **secret},
                 timeout=self.timeout_s,
                 follow_redirects=False,

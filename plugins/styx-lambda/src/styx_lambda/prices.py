@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from styx.plugin import CatalogRow
+from styx.plugin import CatalogRow, canonical_accelerator
 
 _GPU: Final = re.compile(r"(?P<name>.+?)\s*\((?P<memory_gb>\d+(?:\.\d+)?) GB(?:\s+(?P<form>\S+))?\)")
 _ARM64: Final = ("gh200", "gb200", "gb300")
@@ -23,7 +23,7 @@ def accelerator(description: str) -> tuple[str, float] | None:
     memory_gib = float(found["memory_gb"])
     words = re.sub(r"^(NVIDIA|Tesla|Quadro)\s+", "", found["name"].strip())
     name = re.sub(r"\s+Ada$", "-Ada", words).replace(" ", "")
-    return _BY_MEMORY.get((name, memory_gib), name), memory_gib
+    return canonical_accelerator(_BY_MEMORY.get((name, memory_gib), name)), memory_gib
 
 
 def rows(types: Mapping[str, Any], known: Iterable[str], *, now: datetime, source: str) -> Iterator[CatalogRow]:

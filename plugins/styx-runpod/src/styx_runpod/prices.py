@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from styx.plugin import CatalogRow, FeatureSet, Market
+from styx.plugin import CatalogRow, FeatureSet, Market, canonical_accelerator
 
 HOSTS_QUERY: Final = """
 query StyxHosts {
@@ -56,9 +56,8 @@ class Asked:
 
 def accelerator(gpu_id: str, name: str) -> str:
     """The usual name of a GPU, from RunPod's id and its short name."""
-    if gpu_id in ACCELERATORS:
-        return ACCELERATORS[gpu_id]
-    return re.sub(r"\s+Ada$", "-Ada", name.strip()).replace(" ", "")
+    usual = ACCELERATORS.get(gpu_id) or re.sub(r"\s+Ada$", "-Ada", name.strip()).replace(" ", "")
+    return canonical_accelerator(usual)
 
 
 def country(data_center: str) -> str:

@@ -1,0 +1,205 @@
+"""Amazon EC2: identity and catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, cast
+from xml.etree.ElementTree import Element
+
+from pydantic import Field, SecretStr
+
+from styx.plugin import (
+    CatalogRow,
+    CatalogSource,
+    Cloud,
+    CloudError,
+    Context,
+    CredentialsError,
+    DriverConfig,
+    FeatureSet,
+    Identity,
+    Limits,
+    Place,
+)
+from styx.rest import RestApi, expecting
+from styx_aws import calls, credentials, offers
+from styx_aws.sigv4 import Keys
+
+SNAPSHOT: Final = Path(__file__).with_name("snapshot.csv")
+MAIN_REGIONS: Final = (
+    "us-east-1",
+    "us-east-2",
+    "us-west-1",
+    "us-west-2",
+    "ca-central-1",
+    "eu-central-1",
+    "eu-north-1",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "ap-northeast-1",
+    "ap-northeast-2",
+    "ap-south-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+)
+_EC2_VERSION: Final = "2016-11-15"
+_STS_VERSION: Final = "2011-06-15"
+
+
+class AwsConfig(DriverConfig):
+    """Settings under `clouds.aws`; none is needed."""
+
+    profile: str | None = None
+    """Profile of `~/.aws/config` to use; without it, the keys of the environment, then AWS_PROFILE, then `default`."""
+    regions: tuple[str, ...] = Field(default=MAIN_REGIONS, min_length=1)
+    """Regions whose prices a refresh reads, and whose machines are considered, as far as the account has them."""
+    spot_prices: bool = True
+    """Read spot prices too, where there are credentials: AWS has no public list of them."""
+    price_endpoint: str = "https://pricing.us-east-1.amazonaws.com"
+    """Address of the public price list."""
+    ec2_endpoint: str = "https://ec2.{region}.amazonaws.com"
+    """Address of EC2; `{region}` is filled in."""
+    sts_endpoint: str = "https://sts.{region}.amazonaws.com"
+    """Address of the Security Token Service; `{region}` is filled in."""
+    sso_endpoint: str = "https://portal.sso.{region}.amazonaws.com"
+    """Address of single sign-on; `{region}` is filled in."""
+
+
+class Aws(Cloud, CatalogSource):
+    """Virtual machines in regions and zones, on demand and spot. Rows name zones by their ids, such as `use1-az1`."""
+
+    name = "aws"
+    display_name = "AWS"
+    config_type = AwsConfig
+    features = FeatureSet(
+        stop=True,
+        spot=True,
+        idempotent_create=True,
+        ports="any_time",
+        user_data=True,
+        custom_image=True,
+        container="docker",
+        fuse=True,
+    )
+    limits = Limits(name_length=255, user_data_bytes=16384, max_ports=60, max_nodes=1000, listing_lag_s=10.0)
+
+    def __init__(self, context: Context) -> None:
+        """Keep the context; open nothing."""
+        self.context = context
+
+    @property
+    def config(self) -> AwsConfig:
+        """The settings."""
+        return cast("AwsConfig", self.context.config)
+
+    def check(self) -> Identity:
+        """The account behind the keys, and the regions that it has enabled."""
+        keys = self._keys()
+        home = self._home_region()
+        who = calls.query(
+            self.context,
+            self.config.sts_endpoint,
+            home,
+            "sts",
+            keys,
+            {"Action": "GetCallerIdentity", "Version": _STS_VERSION},
+        )
+        with expecting("AWS", "GetCallerIdentity"):
+            account, arn = offers.identity(who)
+        reply = self._ec2(home, keys, "DescribeRegions")
+        enabled = {item.findtext("regionName", "") for item in reply.iterfind("regionInfo/item")}
+        places: dict[Place, CloudError | None] = {}
+        for region in self.config.regions:
+            problem = None
+            if region not in enabled:
+                problem = CredentialsError(
+                    f"region {region} is not enabled for account {account}",
+                    hint=f"enable it in the account's settings, or take it out of clouds.aws.regions ({region})",
+                )
+            places[Place(cloud=self.name, account=account, region=region)] = problem
+        return Identity(account=account, user=arn, places=places)
+
+    def snapshot(self) -> Path:
+        """The rows shipped in the wheel."""
+        return SNAPSHOT
+
+    def fetch(self) -> Iterator[CatalogRow]:
+        """On-demand prices of the public list for each region, then spot prices where there are credentials."""
+        keys = self._keys_or_none() if self.config.spot_prices else None
+        for region in self.config.regions:
+            machines: dict[str, offers.Shape] = {}
+            yield from self._on_demand(region, machines)
+            if keys is not None:
+                yield from self._spot(region, machines, keys)
+
+    # workings ----------------------------------------------------------------------------------------------------
+
+    def _on_demand(self, region: str, machines: dict[str, offers.Shape]) -> Iterator[CatalogRow]:
+        """Rows of one region's price list; fills `machines`."""
+        path = f"offers/v1.0/aws/AmazonEC2/current/{region}/index.csv"
+        api = RestApi(self.context, name="AWS", endpoint=self.config.price_endpoint, read_failure=calls.read_failure)
+        asked = self._asked(region, api.url(path), spot=False)
+
+        def found() -> Iterator[tuple[offers.Shape, float]]:
+            for machine, usd in offers.priced(api.lines(path)):
+                machines.setdefault(machine.name, machine)
+                yield machine, usd
+
+        yield from offers.on_demand_rows(found(), asked)
+
+    def _spot(self, region: str, machines: Mapping[str, offers.Shape], keys: Keys) -> Iterable[CatalogRow]:
+        now = datetime.fromtimestamp(self.context.clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        zones = offers.zone_ids(self._ec2(region, keys, "DescribeAvailabilityZones"))
+        parameters = {
+            "Action": "DescribeSpotPriceHistory",
+            "Version": _EC2_VERSION,
+            "StartTime": now,
+            "ProductDescription.1": "Linux/UNIX",
+            "MaxResults": "1000",
+        }
+        pages = calls.pages(self.context, self.config.ec2_endpoint, region, keys, parameters)
+        asked = self._asked(region, f"{self.config.ec2_endpoint.format(region=region)} spot price history", spot=True)
+        return offers.spot_rows(pages, machines, zones, asked)
+
+    def _asked(self, region: str, source: str, *, spot: bool) -> offers.Asked:
+        now = datetime.fromtimestamp(self.context.clock(), UTC)
+        features = self.features.model_copy(update={"spot": spot, "stop": self.features.stop and not spot})
+        return offers.Asked(region, now, source, features)
+
+    def _ec2(self, region: str, keys: Keys, action: str) -> Element:
+        parameters = {"Action": action, "Version": _EC2_VERSION}
+        return calls.query(self.context, self.config.ec2_endpoint, region, "ec2", keys, parameters)
+
+    def _home_region(self) -> str:
+        """Where account-wide questions are asked."""
+        return credentials.region_of(self.context, self.config.profile) or self.config.regions[0]
+
+    def _keys(self) -> Keys:
+        assume = partial(_assume, self.context, self.config.sts_endpoint)
+        return credentials.find(self.context, self.config.profile, assume, self.config.sso_endpoint)
+
+    def _keys_or_none(self) -> Keys | None:
+        """None where there are none at all: the public prices need none."""
+        try:
+            return self._keys()
+        except CredentialsError:
+            return None
+
+
+def _assume(context: Context, endpoint: str, keys: Keys, region: str, parameters: Mapping[str, str]) -> Keys:
+    """Keys of a role."""
+    asked = {"Action": "AssumeRole", "Version": _STS_VERSION, **parameters}
+    reply = calls.query(context, endpoint, region, "sts", keys, asked)
+    given = reply.find("AssumeRoleResult/Credentials")
+    with expecting("AWS", "AssumeRole"):
+        if given is None:
+            raise KeyError("Credentials")
+        return Keys(
+            given.findtext("AccessKeyId", ""),
+            SecretStr(given.findtext("SecretAccessKey", "")),
+            SecretStr(given.findtext("SessionToken", "")),
+        )
