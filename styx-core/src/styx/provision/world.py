@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from styx.driver import Cloud
     from styx.models import Task
     from styx.plugins import Hub
-    from styx.provision.guard import Guarded, call
+    from styx.provision.guard import Guarded
 
 
 def quiet(_: str) -> None:
@@ -112,6 +112,7 @@ class World:
     def catalog(self) -> Catalog:
         """What all clouds sell; opened once for each hub, so that its rows are read once. Loads Polars when asked."""
         from styx.catalog.query import Catalog
+        from styx.provision.guard import call
 
         if self.hub not in self.catalogs:
             observe = self.observe
