@@ -28,7 +28,7 @@ class Acme(Driver):
                 yield CatalogRow(cloud="acme", instance_type=f"{name}x{count}", region=region, vcpus=8, memory_gib=64,
                                  accelerator_name=name, accelerator_count=count, accelerator_memory_gib=memory,
                                  accelerator_vendor=name and "nvidia", usd_per_hour=price * factor, source="live")
-            yield CatalogRow(cloud="acme", instance_type="mystery", region=region, vcpus=8, memory_gib=64, source="live")
+            yield CatalogRow(cloud="acme", instance_type="mystery", region=region, vcpus=8, memory_gib=64)
     def create(self, request): return ()
     def nodes(self, place, cluster, known=()): return ()
     def terminate(self, nodes): pass
