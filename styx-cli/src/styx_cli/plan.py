@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from styx_cli.confirm import ask
-from styx_cli.render import lease_text, table, usd
+from styx_cli.render import age, lease_text, table, usd
 
 if TYPE_CHECKING:
     from styx.api import LaunchPlan, PlannedOffer
     from styx_cli.app import App
 
 _SHOWN: Final = 5
-_HEADERS: Final = ("", "INFRA", "INSTANCE", "VCPUS", "MEM GB", "GPUS", "MARKET", "$/H")
-_RIGHT: Final = ("VCPUS", "MEM GB", "$/H")
+_HEADERS: Final = ("", "INFRA", "INSTANCE", "VCPUS", "MEM GB", "GPUS", "MARKET", "$/H", "AGE")
+_RIGHT: Final = ("VCPUS", "MEM GB", "$/H", "AGE")
 
 
 def confirm_plan(app: App, plan: LaunchPlan, *, yes: bool) -> None:
@@ -48,11 +48,14 @@ def plan_text(plan: LaunchPlan) -> str:
         parts.append(table(_HEADERS, rows, right=_RIGHT).rstrip("\n"))
         if len(plan.offers) > _SHOWN:
             parts.append(f"... and {len(plan.offers) - _SHOWN} more places to fall back on")
+    source = _price_source(plan)
+    if source:
+        parts.append(source)
     if plan.lease:
         parts.append(f"lease: {lease_text(plan.lease)}")
     parts += [f"not {what}: {why}" for what, why in plan.losers[:_SHOWN]]
     if len(plan.losers) > _SHOWN:
-        parts.append(f"... and {len(plan.losers) - _SHOWN} more that do not fit")
+        parts.append(f"... and {len(plan.losers) - _SHOWN} more that lost")
     return "\n".join(parts)
 
 
@@ -74,4 +77,14 @@ def _row(offer: PlannedOffer, *, chosen: bool) -> list[str]:
         offer.accelerators or "-",
         offer.market,
         "free" if offer.free else usd(offer.usd_per_hour),
+        "-" if offer.free else age(offer.as_of) if offer.as_of else "?",
     ]
+
+
+def _price_source(plan: LaunchPlan) -> str | None:
+    """Where the chosen price is from, and how old it is."""
+    first = plan.offers[0] if plan.offers else None
+    if first is None or first.free or not (first.source or first.as_of):
+        return None
+    when = f"{age(first.as_of)} ago" if first.as_of else "at an unknown time"
+    return f"price: true {when}, from {first.source or 'an unknown source'}"

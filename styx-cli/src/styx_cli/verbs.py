@@ -23,6 +23,7 @@ class Verb(NamedTuple):
 
 _RUN: Final = "Run"
 _LOOK: Final = "Look"
+_PRICES: Final = "Plan and prices"
 _CHANGE: Final = "Change"
 _SETUP: Final = "Set up"
 
@@ -37,6 +38,14 @@ VERBS: Final[dict[str, Verb]] = {
         ("logs", _LOOK, "Show or follow the output of a job."),
         ("why", _LOOK, "Tell what happened to a cluster: every attempt, its reason, the time of each step."),
         ("cost-report", _LOOK, "Show what was spent, from the ledger."),
+        (
+            "optimize",
+            _PRICES,
+            "Plan a task, a pipeline or a job group: where, at what cost, and why; launches nothing.",
+        ),
+        ("gpus", _PRICES, "List accelerators for sale: where, in which numbers, at which prices."),
+        ("show-gpus", _PRICES, "The same as `styx gpus list`."),
+        ("catalog", _PRICES, "Show how old prices are, and fetch fresh ones."),
         ("cancel", _CHANGE, "Cancel jobs and everything they started."),
         ("stop", _CHANGE, "Stop clusters and keep their disks."),
         ("start", _CHANGE, "Start stopped clusters."),

@@ -11,6 +11,10 @@ from pathlib import Path
 
 from styx.api.client import Client, Say
 from styx.api.views import (
+    AcceleratorQuery,
+    AcceleratorView,
+    CatalogInfo,
+    CatalogRefresh,
     CheckView,
     ClusterView,
     CostGroup,
@@ -22,8 +26,11 @@ from styx.api.views import (
     LogLine,
     OptimizedTask,
     OptimizeResult,
+    OptimizeWhatIf,
     Orphan,
+    PlannedAlternative,
     PlannedOffer,
+    PriceRange,
     Story,
     SweepReport,
 )
@@ -31,7 +38,11 @@ from styx.provision.options import LaunchOptions, OptimizeOptions
 from styx.state.rows import Attempt, ClusterState, Event, Rate
 
 __all__ = [
+    "AcceleratorQuery",
+    "AcceleratorView",
     "Attempt",
+    "CatalogInfo",
+    "CatalogRefresh",
     "CheckView",
     "Client",
     "ClusterState",
@@ -47,9 +58,12 @@ __all__ = [
     "LogLine",
     "OptimizeOptions",
     "OptimizeResult",
+    "OptimizeWhatIf",
     "OptimizedTask",
     "Orphan",
+    "PlannedAlternative",
     "PlannedOffer",
+    "PriceRange",
     "Rate",
     "Say",
     "Story",
@@ -74,7 +88,6 @@ def connect(
         report: Told what a call goes on in spite of, such as a node that does not answer; unset, Python's log `styx`
             gets it as a warning.
     """
-
     from styx.api.inprocess import InProcess
 
     if report is None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from styx.driver import Value
 from styx.optimizer.problem import Limit, Preference, Reservation, Selector
+
+EVERY_TASK: Final = "*"
+"""Stands for a task's name where something is said of all of them."""
 
 
 class LaunchOptions(Value):
@@ -44,9 +47,9 @@ class OptimizeOptions(Value):
     assume_enabled: tuple[str, ...] = ()
     """Plan as if these clouds were enabled, in every region of their catalogs; asks for no credentials."""
     hours: dict[str, float] = Field(default_factory=dict)
-    """Estimated run time by task name; one hour where nothing is said."""
+    """Estimated run time by task name; `*` is for every task without one of its own. One hour where nothing is said."""
     hours_on: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """Estimates that differ, by task name and then by accelerator name or instance type."""
+    """Estimates that differ, by task name (or `*`) and then by accelerator name or instance type."""
     limits: tuple[Limit, ...] = ()
     exclude: tuple[Selector, ...] = ()
     allow: tuple[Selector, ...] = ()

@@ -17,7 +17,7 @@ from styx.optimizer.plan import GraphPlan, plan_gathered
 from styx.optimizer.problem import Preference, Requirement
 from styx.optimizer.refusals import FORGET_S, preferences
 from styx.provision import offers, planning
-from styx.provision.options import OptimizeOptions
+from styx.provision.options import EVERY_TASK, OptimizeOptions
 from styx.provision.world import World
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _graph(
     root = given.root if isinstance(given, Document) else given
     tasks = (root,) if isinstance(root, Task) else root.tasks if isinstance(root, (Pipeline, JobGroup)) else tuple(root)
     names = _names(tasks)
-    unknown = sorted({*options.hours, *options.hours_on} - {*names})
+    unknown = sorted({*options.hours, *options.hours_on} - {*names, EVERY_TASK})
     if unknown:
         raise UsageError(f"an estimate is for {unknown[0]!r}, which is not a task", hint=f"tasks: {', '.join(names)}")
     links = [Edge(source=source, target=target, gb=gb) for source, target, gb in edges]
@@ -234,8 +234,8 @@ def _task(name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds:
         num_nodes=task.num_nodes,
         alternatives=tuple(planning.requirement(each) for each in task.resources.alternatives()),
         ordered=task.resources.is_ordered,
-        hours=options.hours.get(name, 1.0),
-        hours_on=options.hours_on.get(name, {}),
+        hours=options.hours.get(name, options.hours.get(EVERY_TASK, 1.0)),
+        hours_on={**options.hours_on.get(EVERY_TASK, {}), **options.hours_on.get(name, {})},
         inputs=tuple(inputs),
         outputs=tuple(outputs),
     )
