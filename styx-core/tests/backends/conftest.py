@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,20 @@ from styx.driver import Local
 from styx.transport.agent import AgentConnection, ensure_agent
 from styx.transport.agentfile import agent_file
 from styx.transport.local import LocalTransport
+from styx.transport.process import ProcessChannel
 
 ENDED = ("SUCCEEDED", "FAILED", "FAILED_SETUP", "FAILED_DRIVER", "CANCELLED")
+
+
+class BelowUvRun(LocalTransport):
+    """Starts agents below a process that looks like `uv run`, as users do: Ray behaves differently there."""
+
+    def open(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> ProcessChannel:
+        uv, run = Path(self.home) / "uv", Path(self.home) / "run"
+        if not uv.exists():
+            run.write_text("import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))")
+            uv.symlink_to(self.python)
+        return super().open([str(uv), "run", *argv], env=env)
 
 
 class LocalCluster:
@@ -47,7 +59,7 @@ class LocalCluster:
         home, state = self.root / f"node{rank}" / "home", self.root / f"node{rank}" / "agent"
         home.mkdir(parents=True)
         reach = Local(home=str(home), state=str(state), env=self.env)
-        return LocalTransport(reach)
+        return BelowUvRun(reach)
 
     def start_agent(self, rank: int) -> None:
         """Have the agent of a node running and configured."""

@@ -257,6 +257,16 @@ def test_a_ray_that_cannot_be_joined_starts_nothing():
     assert world.asks == []
 
 
+def test_a_ray_through_which_nobody_is_ever_reached_does_not_hold_the_job_for_ever():
+    agents = [Agent({"run": (5.0, 0)}, dies=0.0, silent_when_dead=True) for _ in range(3)]
+    world = World(agents)
+    world.run(("run",), limit_s=1000)
+    (outcome,) = world.finished
+    assert outcome.state == "FAILED_DRIVER"
+    assert outcome.reason.startswith("no node can be reached through Ray: no answer to `start`")
+    assert world.now < gang.UNHEARD_S + gang.STOP_S + gang.SETTLE_S
+
+
 def test_a_job_without_phases_has_succeeded():
     _, actions = begin(3, (), 0.0)
     assert actions == [Finish(Outcome("SUCCEEDED", 0))]

@@ -228,6 +228,7 @@ def test_the_keepers_environment_is_built_not_inherited(tmp_path):
     assert {"AWS_SECRET_ACCESS_KEY", "RAY_ADDRESS", "VIRTUAL_ENV"}.isdisjoint(env)
     assert (env["HOME"], env["STYX_HOME"], env["STYX_NODE"], env["STYX_RAY"]) == ("/h/node", "/h", "key-1/1", "key-1/1")
     assert env["RAY_AUTH_MODE"] == "token"
+    assert env["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "0"  # or nothing works below `uv run`
     assert "token" not in {name for name, value in env.items() if len(value) == 64}
 
 

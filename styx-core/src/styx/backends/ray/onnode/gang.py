@@ -27,6 +27,8 @@ DEAF_S = 10.0
 """Silence of all nodes after which the link is made anew: Ray may have been restarted under it."""
 SETTLE_S = 45.0
 """The same, and the silence of one node, right after Ray was joined: its Ray may be starting, or be slow to answer."""
+UNHEARD_S = 120.0
+"""How long no rank may have answered at all, however often Ray was joined meanwhile."""
 ABANDON_S = 180.0
 """A rank ends by itself when nobody has asked about it for so long: its coordinator or this node is gone."""
 
@@ -92,6 +94,7 @@ class Gang:
     stop_by: float = 0.0
     finished: bool = False
     calls: int = 0
+    heard: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ Action = Union[Ask, Progress, Say, Relink, Finish]
 
 def begin(num_nodes: int, phases: Tuple[str, ...], now: float) -> Tuple[Gang, List[Action]]:
     """A new job; without phases it has succeeded."""
-    gang = Gang(phases=phases, ranks=(Rank(),) * num_nodes, now=now, link_since=now)
+    gang = Gang(phases=phases, ranks=(Rank(),) * num_nodes, now=now, link_since=now, heard=now)
     if not phases:
         return replace(gang, finished=True), [Finish(Outcome(SUCCEEDED, 0))]
     return gang, [Progress(RUN_STATE[phases[0]])]
@@ -213,6 +216,7 @@ def _answered(gang: Gang, number: int, rank: Rank, reply: Reply) -> Tuple[Gang, 
     if reply.error == "unreachable":
         rank = replace(rank, quiet_until=gang.now + RETRY_S, refused=True, trouble=reply.message)
         return _with(gang, number, rank), []
+    gang = replace(gang, heard=gang.now)
     rank = replace(rank, heard=gang.now, refused=False, trouble="")
     if reply.error is not None:
         if rank.asks == "cancel" and reply.code == "not_found":
@@ -276,6 +280,9 @@ def _decide(gang: Gang) -> Tuple[Gang, List[Action]]:
             detail = ": %s" % gang.link_trouble if gang.link_trouble else ""
             gang = _condemn(gang, Outcome(FAILED_DRIVER, None, why + detail))
         return gang, actions
+    if gang.now - gang.heard > UNHEARD_S:
+        trouble = next((rank.trouble for rank in gang.ranks if rank.trouble), "no answer")
+        return _condemn(gang, Outcome(FAILED_DRIVER, None, "no node can be reached through Ray: " + trouble)), actions
     silent = [number for number, rank in enumerate(gang.ranks) if _lost(gang, rank)]
     if silent and len(silent) < len(gang.ranks):
         lost = "node %d was lost" % silent[0] if len(silent) == 1 else "nodes %s were lost" % _listed(silent)

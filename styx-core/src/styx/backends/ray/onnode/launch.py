@@ -30,6 +30,8 @@ def ray_environment(layout: Layout) -> Dict[str, str]:
         "RAY_memory_monitor_refresh_ms": "0",
         # A node whose head came back with a new life leaves after this long; its keeper starts it again.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+        # Below a `uv run`, however far, Ray would upload the working folder and start its workers by uv, without Ray.
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         # Ray's workers rename themselves over their environment, and nobody could tell whose they are any more.
         "SPT_NOENV": "1",
         "RAY_ROTATION_MAX_BYTES": "5000000",
