@@ -250,9 +250,9 @@ def test_places_open_zones_and_regions(catalog):
 
 
 def test_features_decide_where_rows_have_none_of_their_own(catalog):
-    places = [Place(cloud="aws", account="me", region="us-east-1")]
+    places = [Place(cloud="scp", account="me", region="KOREA-WEST-1")]
     assert catalog.candidates(Requirement(label="it"), places, num_nodes=4)
-    assert catalog.candidates(Requirement(label="it", ports=True), places) == []  # no plugin says that aws can
+    assert catalog.candidates(Requirement(label="it", ports=True), places) == []  # no plugin is there to say it can
 
 
 def test_near_misses_lack_one_thing(catalog):
