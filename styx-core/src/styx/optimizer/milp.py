@@ -315,8 +315,7 @@ def _value(model: Model, picks: Sequence[int], stage: Stage, value: float) -> fl
 def _run(program: Program, stage: Stage, first: Sequence[int] | None, seconds: float) -> tuple[Answer, float]:
     import highspy
 
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]
-    solver.setOptionValue("output_flag", False)
+    solver = _silent()
     solver.setOptionValue("time_limit", seconds)
     solver.setOptionValue("mip_rel_gap", REL_GAP)
     solver.setOptionValue("mip_abs_gap", 1e-7)
@@ -338,6 +337,22 @@ def _run(program: Program, stage: Stage, first: Sequence[int] | None, seconds: f
     gap = float(info.mip_gap) if math.isfinite(info.mip_gap) else None
     proven = status == highspy.HighsModelStatus.kOptimal
     return Answer(picks, proven, gap, max(0, info.mip_node_count)), float(info.objective_function_value)
+
+
+def _silent() -> highspy.Highs:
+    """A solver that prints nothing: stdout is for data.
+
+    Since 1.16 the constructor of `highspy.Highs` switches callbacks on, which prints a banner before any option can be
+    set; its base class's does not, and callbacks are not used here.
+    """
+    import highspy
+
+    class Silent(highspy.Highs):
+        def __init__(self) -> None:
+            super(highspy.Highs, self).__init__()
+            self.setOptionValue("output_flag", False)
+
+    return Silent()
 
 
 def _lp(program: Program, stage: Stage) -> highspy.HighsLp:
