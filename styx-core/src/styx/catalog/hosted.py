@@ -221,6 +221,7 @@ def _named(frame: pl.DataFrame, adapter: Adapter) -> pl.DataFrame:
 
     facts = _facts(frame.get_column("AcceleratorName").drop_nulls().unique())
     frame = frame.join(facts, on="AcceleratorName", how="left", maintain_order="left")
+    makers = {maker: canonical_vendor(maker) for maker in frame.get_column("maker").drop_nulls().unique()}
     part = pl.col("AcceleratorCount").clip(0, 1)
     gib = pl.when(pl.col("size") >= 1024).then(pl.col("size") / 1024).otherwise(pl.col("size"))
     frame = frame.with_columns(gib=pl.when(gib > 0).then(gib))
@@ -259,7 +260,7 @@ def _named(frame: pl.DataFrame, adapter: Adapter) -> pl.DataFrame:
         accelerator_name=name,
         accelerator_count=pl.when(has).then(pl.col("AcceleratorCount")).otherwise(0.0),
         accelerator_memory_gib=pl.when(has).then(memory),
-        accelerator_vendor=pl.when(has).then(pl.coalesce("vendor", _vendor("maker"))),
+        accelerator_vendor=pl.when(has).then(pl.coalesce("vendor", pl.col("maker").replace(makers))),
         local_disk_gib=(lambda disk: pl.when(disk > 0).then(disk))(
             pl.col("LocalDiskSize") * pl.col("LocalDiskCount").fill_null(1)
         ),
@@ -288,13 +289,6 @@ def _facts(names: Iterable[str]) -> pl.DataFrame:
         "other_gib": pl.Float64,
     }
     return pl.DataFrame(rows, schema=columns, orient="row")
-
-
-def _vendor(column: str) -> pl.Expr:
-    import polars as pl
-
-    makers = ("nvidia", "amd", "intel", "habana", "google", "aws", "amazon", "xilinx")
-    return pl.col(column).replace_strict({maker: canonical_vendor(maker) for maker in makers}, default=pl.col(column))
 
 
 def _fault() -> pl.Expr:
