@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from styx.catalog import listing
-from styx.catalog.cache import CacheFile, Damaged, cached_clouds, in_order, numbered, rows_of
+from styx.catalog.cache import BASE, CacheFile, Damaged, cached_clouds, in_order, numbered, rows_of
 from styx.catalog.filters import Condition, all_of, conditions, on_market, one_of
 from styx.catalog.results import AcceleratorQuery, AcceleratorView, CatalogInfo
 from styx.catalog.schema import KEY
@@ -190,7 +190,13 @@ class Catalog:
 
     def info(self) -> list[CatalogInfo]:
         """Every layer of every cloud, as it is now; asks no network and makes no file."""
-        return [line for cloud in self._listed_clouds(None, stocked=False) for line in listing.info(self.stock, cloud)]
+        return [line for cloud in self._listed_clouds(None, stocked=False) for line in self._info(cloud)]
+
+    def _info(self, cloud: str) -> list[CatalogInfo]:
+        try:
+            return listing.info(self.stock, cloud)
+        except StyxError as error:  # a plugin that breaks is one line of the listing
+            return [CatalogInfo(cloud=cloud, layer=BASE, origin=None, note=error.message)]
 
     def clouds(self) -> list[str]:
         """Clouds that have rows, or whose plugin could give some."""

@@ -121,6 +121,8 @@ def candidate_places(world: World, alternatives: Sequence[Requirement]) -> tuple
     anywhere = any(each.cloud is None for each in alternatives)
     if EMBEDDED in asked or (anywhere and not enabled):
         places.extend(_embedded_places(world))
+    if not anywhere:
+        places = [place for place in places if place.cloud in asked]
     if not places:
         raise NoPlaceLeft(_not_enabled(world, sorted(asked), checks), hint="run `styx check` to see what is missing")
     return tuple(dict.fromkeys(places))
