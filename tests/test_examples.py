@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tests.conftest import Styx
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PRICES = EXAMPLES.parent / "styx-cli" / "tests" / "data" / "hosted"
+"""A hosted catalog of four clouds; the figures are made up."""
 
 
 def test_every_example_has_a_test() -> None:
@@ -95,6 +97,18 @@ def test_job_queue(styx: Styx) -> None:
         assert styx("logs", "work", str(job_id)).stdout == expected
     assert len(styx.json("queue", "work")) == 3
     styx("down", "--yes", "work")
+    styx.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    "example", ["examples/multi-cloud-any-of.yaml", "examples/ordered.yaml", "examples/pipeline-data.yaml"]
+)
+def test_plans_over_several_clouds(styx: Styx, example: str) -> None:
+    """These need accounts to run; they are planned over a small catalog, as their comments say."""
+    styx("catalog", "refresh", "--from", str(PRICES))
+    plan = styx.json("optimize", "--assume-enabled", "aws,gcp,lambda,runpod", example)
+    assert plan["status"] == "optimal"
+    assert plan["usd_total"] > 0
     styx.assert_nothing_left()
 
 

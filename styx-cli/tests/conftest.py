@@ -77,6 +77,11 @@ class FakeClient:
     orphans: tuple[Orphan, ...] = ()
     unreadable: tuple[tuple[Place, str], ...] = ()
     checks: list[CheckView] = field(default_factory=list)
+    optimized: Any = None
+    planned: LaunchPlan | None = None
+    gpus: list[Any] = field(default_factory=list)
+    catalogs: list[Any] = field(default_factory=list)
+    refreshed: list[Any] = field(default_factory=list)
     costs: list[CostView] = field(default_factory=list)
     groups: list[CostGroup] = field(default_factory=list)
     story: Story | None = None
@@ -95,6 +100,8 @@ class FakeClient:
 
     def plan(self, task: Any, options: LaunchOptions) -> LaunchPlan:
         self.asked.append(("plan", task, options))
+        if self.planned is not None:
+            return self.planned
         offer = PlannedOffer(
             place=PLACE, instance_type="x1", usd_per_hour=1.5 if self.paid else 0.0, free=not self.paid
         )
@@ -195,6 +202,21 @@ class FakeClient:
     def cost_groups(self, by: str, *, days: int = 30) -> list[CostGroup]:
         self.asked.append(("cost_groups", by, days))
         return self.groups
+
+    def optimize(self, tasks: Any, edges: Any = (), options: Any = None) -> Any:
+        self.asked.append(("optimize", tasks, options))
+        return self.optimized
+
+    def accelerators(self, query: Any = None) -> list[Any]:
+        self.asked.append(("accelerators", query))
+        return self.gpus
+
+    def catalog_info(self) -> list[Any]:
+        return self.catalogs
+
+    def catalog_refresh(self, clouds: Sequence[str] = (), *, source: str | None = None, say: Any = None) -> list[Any]:
+        self.asked.append(("catalog_refresh", tuple(clouds), source))
+        return self.refreshed
 
     def interactive(self, cluster: str, *, node: int = 0, argv: Sequence[str] = ()) -> int:
         self.asked.append(("interactive", cluster, node, tuple(argv)))

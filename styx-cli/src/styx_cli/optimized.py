@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from styx_cli.render import age, elapsed, span, table, usd
+from styx_cli.render import age, span, table, usd
 
 if TYPE_CHECKING:
     from styx.api import OptimizedTask, OptimizeResult, OptimizeWhatIf, PlannedAlternative
@@ -43,7 +43,7 @@ def _headline(result: OptimizeResult) -> str:
     if result.status == "feasible" and result.gap is not None:
         proof = f"at most {result.gap:.1%} from the optimum"
     ends = "?" if result.seconds_total is None else span(result.seconds_total)
-    found = f"{result.details.method}, {elapsed(result.details.planning_s)}"
+    found = f"{result.details.method}, {result.details.planning_s * 1000:.0f} ms"
     return f"plan: {usd(result.usd_total)} in all, ends after {ends}; least {result.objective}, {proof} ({found})"
 
 

@@ -124,12 +124,16 @@ def _no_plan(result: OptimizeResult) -> NoPlaceLeft:
     reasons = reasons or [f"{what}: {why}" for _, what, why in result.details.losers]
     found = "no plan was found in time" if result.status == "unknown" else "there is no plan"
     helps = [each for each in result.details.what_ifs if each.binds and each.usd_total is not None]
-    hint = f"{helps[0].what} there is one for ${helps[0].usd_total:,.2f}: {helps[0].where}" if helps else None
+    hint = None
+    if helps and not any(helps[0].what in reason for reason in reasons):
+        hint = f"{helps[0].what} there is one for ${helps[0].usd_total:,.2f}: {helps[0].where}"
     return NoPlaceLeft("\n".join([f"{found}:" if reasons else found, *reasons]), hint=hint)
 
 
 def _run_times(given: Sequence[str]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Hours by task, and by task and accelerator; the task `*` is every one."""
+    from styx.models.accelerators import canonical_accelerator
+
     hours: dict[str, float] = {}
     hours_on: dict[str, dict[str, float]] = {}
     for each in given:
@@ -141,7 +145,7 @@ def _run_times(given: Sequence[str]) -> tuple[dict[str, float], dict[str, dict[s
         if seconds <= 0:
             raise UsageError(f"--run-time {each}: a time above 0 is needed")
         if kind:
-            hours_on.setdefault(task or "*", {})[kind] = seconds / 3600
+            hours_on.setdefault(task or "*", {})[canonical_accelerator(kind)] = seconds / 3600
         else:
             hours[task or "*"] = seconds / 3600
     return hours, hours_on
