@@ -42,8 +42,8 @@ class PlanFlags:
     assume_enabled: Annotated[
         str | None,
         typer.Option(
-            metavar="CLOUDS",
-            help="Plan as if these clouds were enabled, such as aws,gcp: needs their prices, but no credentials.",
+            metavar="CLOUD,...",
+            help="Plan as if these clouds were enabled: needs their prices, but no credentials.",
         ),
     ] = None
 
@@ -167,7 +167,7 @@ def _clouds(text: str | None) -> tuple[str, ...]:
         return ()
     names = [canonical_cloud(name.strip()) for name in text.split(",") if name.strip()]
     if not names:
-        raise UsageError("--assume-enabled needs the names of clouds, such as aws,gcp")
+        raise UsageError("--assume-enabled needs the names of clouds, with commas between them")
     return tuple(dict.fromkeys(names))
 
 
