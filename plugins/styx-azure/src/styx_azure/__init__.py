@@ -1,0 +1,5 @@
+"""Azure virtual machines for Styx."""
+
+from styx_azure.driver import Azure, AzureConfig
+
+__all__ = ["Azure", "AzureConfig"]
