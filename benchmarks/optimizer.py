@@ -1,0 +1,226 @@
+"""Time of a plan over a catalog of 220,000 offers: one task, alternatives, processors only, chains, and graphs.
+
+    python benchmarks/optimizer.py [--rows N] [--only NAME ...] [--sky-python PYTHON] [--json]
+
+`catalog_gen.py` makes the catalog in the hosted layout. With `--sky-python`, an interpreter that has `skypilot`, the same
+files are given to it, and the plans that it can make are timed side by side in the same run. A plan's time is that of
+the whole call: offers from the catalog, candidates, model, solver, and the answer in words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import catalog_gen
+from measure import STYX, machine, table
+
+from styx.api import OptimizeOptions, OptimizeResult
+from styx.api.inprocess import InProcess
+from styx.models import Task
+
+GPUS = ("A100", "H100", "V100", "L4", "T4", "A10G", "L40S", "H200")
+WANTS: tuple[dict[str, Any], ...] = (
+    {"accelerators": "A100:8"},
+    {"accelerators": "H100:8"},
+    {"accelerators": "V100:4"},
+    {"accelerators": {"L4": 1, "T4": 1}},
+    {"cpus": "8+"},
+    {"cpus": "32+", "memory": "128+"},
+)
+Edges = list[tuple[str, str, float]]
+
+
+def task(name: str, **resources: Any) -> Task:
+    return Task.from_dict({"name": name, "run": "true", "resources": resources})
+
+
+def dag(count: int, edges: int, gb: tuple[float, float], seed: int = 7) -> tuple[list[Task], Edges]:
+    """A random graph of that many tasks and edges, each task after some earlier one."""
+    chance = random.Random(f"{count}:{edges}:{gb}:{seed}")
+    tasks = [task(f"t{n}", **chance.choice(WANTS)) for n in range(count)]
+    pairs = {(chance.randrange(max(0, n - 8), n), n) for n in range(1, count)}
+    while len(pairs) < edges:
+        first, second = sorted(chance.sample(range(count), 2))
+        if second - first <= 12:
+            pairs.add((first, second))
+    return tasks, [(f"t{a}", f"t{b}", round(chance.uniform(*gb), 1)) for a, b in sorted(pairs)]
+
+
+def cases() -> dict[str, tuple[list[Task], Edges]]:
+    chain = [task(f"t{n}", **WANTS[n % len(WANTS)]) for n in range(20)]
+    small = (1.0, 20.0)
+    return {
+        "one A100:8": ([task("t0", accelerators="A100:8")], []),
+        "any of 8 accelerators": ([task("t0", accelerators=dict.fromkeys(GPUS, 1))], []),
+        "processors only": ([task("t0", cpus="8+")], []),
+        "chain of 20": (chain, [(f"t{n}", f"t{n + 1}", 5.0 + n) for n in range(19)]),
+        **{f"graph of {n}, {2 * n} edges, 1-20 GB": dag(n, 2 * n if n > 10 else 15, small) for n in (10, 20, 50, 200)},
+        "graph of 50, 100 edges, 1-500 GB": dag(50, 100, (1.0, 500.0)),
+        "graph of 50, 100 edges, 100-500 GB": dag(50, 100, (100.0, 500.0)),
+    }
+
+
+def plan(client: InProcess, given: tuple[list[Task], Edges], clouds: Sequence[str]) -> tuple[float, OptimizeResult]:
+    began = time.perf_counter()
+    result = client.optimize(given[0], given[1], OptimizeOptions(assume_enabled=tuple(clouds)))
+    return time.perf_counter() - began, result
+
+
+def measure(home: Path, files: Path, only: Sequence[str], rounds: int) -> list[dict[str, Any]]:
+    client = InProcess.open(home=home, environ={"HOME": str(home)}, cwd=home, report=lambda _: None)
+    began = time.perf_counter()
+    refreshed = client.catalog_refresh(source=str(files))
+    loading_s = time.perf_counter() - began
+    clouds = [each.cloud for each in refreshed if each.ok]
+    places = len(client.world.catalog().regions(clouds))
+    rows = sum(each.rows for each in refreshed)
+    print(f"refresh of {rows} offers of {len(clouds)} clouds, {places} regions: {loading_s:.2f} s", file=sys.stderr)
+    found = []
+    for name, given in cases().items():
+        if only and not any(part in name for part in only):
+            continue
+        first_s, result = plan(client, given, clouds)
+        times = [plan(client, given, clouds)[0] for _ in range(rounds if first_s < 2 else 1)]
+        found.append(
+            {
+                "case": name,
+                "first_s": first_s,
+                "median_s": statistics.median(times),
+                "status": result.status,
+                "gap": result.gap,
+                "usd_total": result.usd_total,
+                "method": result.details.method,
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+        print(found[-1], file=sys.stderr)
+    client.close()
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- the other planner
+
+SKY = """
+import json, sys, time
+given = json.load(sys.stdin)
+import sky
+from sky import optimizer, clouds as sky_clouds, check
+from sky.clouds import registry
+enabled = [registry.CLOUD_REGISTRY.from_str(name) for name in given["clouds"]]
+check.get_cached_enabled_clouds_or_refresh = lambda *a, **k: [each for each in enabled if each is not None]
+for each in enabled:
+    type(each).check_credentials = classmethod(lambda cls, *a, **k: (True, None))
+found = {}
+for name, (tasks, edges) in given["cases"].items():
+    times, usd, error = [], None, None
+    for _ in range(given["rounds"] + 1):
+        with sky.Dag() as dag:
+            made = {}
+            for each in tasks:
+                made[each["name"]] = sky.Task.from_yaml_config(each)
+            for source, target, gb in edges:
+                made[source].set_outputs("s3://data", gb)
+                made[source] >> made[target]
+        began = time.perf_counter()
+        try:
+            optimizer.Optimizer.optimize(dag, minimize=optimizer.common.OptimizeTarget.COST, quiet=True)
+        except Exception as problem:
+            error = f"{type(problem).__name__}: {problem}"
+            break
+        times.append(time.perf_counter() - began)
+        if times[-1] > 60:
+            break
+    found[name] = {"times": times, "error": error}
+print("RESULT" + json.dumps(found))
+"""
+
+
+def measure_sky(python: str, files: Path, clouds: Sequence[str], only: Sequence[str]) -> dict[str, Any]:
+    """Plans of the incumbent over the same files, where it can make them; it is given an hour at most."""
+    with tempfile.TemporaryDirectory() as home:
+        for cloud in (files / "catalogs" / "v8").iterdir():
+            target = Path(home) / ".sky" / "catalogs" / "v8" / cloud.name
+            shutil.copytree(cloud, target)
+        given = {
+            name: ([each.model_dump(mode="json", include={"name", "run", "resources"}, exclude_none=True)
+                    for each in tasks], edges)
+            for name, (tasks, edges) in cases().items()
+            if (not only or any(part in name for part in only)) and len(tasks) <= 20
+        }  # fmt: skip
+        env = {**os.environ, "HOME": home, "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+        text = json.dumps({"cases": given, "clouds": list(clouds), "rounds": 1})
+        done = subprocess.run([python, "-c", SKY], input=text, env=env, capture_output=True, text=True, timeout=3600)
+    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT")), None)
+    if line is None:
+        print(f"the other planner did not run:\n{done.stderr[-2000:]}", file=sys.stderr)
+        return {}
+    found: dict[str, Any] = json.loads(line.removeprefix("RESULT"))
+    return found
+
+
+def cold(home: Path, clouds: Sequence[str]) -> float | None:
+    """Wall time of a whole `styx optimize` process; None where the verb is not there."""
+    file = home / "task.yaml"
+    file.write_text("name: cold\nrun: 'true'\nresources: {accelerators: 'A100:8'}\n")
+    argv = [*STYX, "optimize", str(file), "--assume-enabled", ",".join(clouds), "--json"]
+    times = []
+    for _ in range(4):
+        began = time.perf_counter()
+        done = subprocess.run(argv, env={**os.environ, "STYX_HOME": str(home)}, capture_output=True, timeout=300)
+        if done.returncode:
+            return None
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
+def main() -> None:
+    """Measure, print tables or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=220_000, help="offers in the catalog, at least")
+    parser.add_argument("--rounds", type=int, default=5, help="plans of each case after the first")
+    parser.add_argument("--only", nargs="*", default=(), help="parts of the names of cases")
+    parser.add_argument("--sky-python", help="an interpreter with skypilot, to compare with")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        files, home = Path(folder) / "hosted", Path(folder) / "home"
+        home.mkdir()
+        counts = catalog_gen.generate(files, options.rows)
+        found = measure(home, files, options.only, options.rounds)
+        cold_s = cold(home, list(counts))
+        sky = measure_sky(options.sky_python, files, list(counts), options.only) if options.sky_python else {}
+    for each in found:
+        theirs = sky.get(each["case"], {})
+        times = theirs.get("times", [])
+        each["sky_s"] = min(times) if times else None
+        each["sky_error"] = theirs.get("error")
+    if options.json:
+        print(json.dumps({"machine": machine(), "cold_s": cold_s, "cases": found}, indent=2))
+        return
+    lines = [
+        (
+            each["case"], f"{each['first_s']:.3f}", f"{each['median_s']:.3f}", each["status"],
+            "-" if each["gap"] is None else f"{each['gap']:.2%}", each["method"], f"{each['peak_mib']:.0f}",
+            f"{each['sky_s']:.2f}" if each["sky_s"] else (each["sky_error"] or "-")[:40],
+        )
+        for each in found
+    ]  # fmt: skip
+    print(table(("case", "first s", "then s", "status", "gap", "by", "peak MiB", "incumbent s"), lines))
+    print(f"cold `styx optimize` process: {'the verb is not there' if cold_s is None else f'{cold_s:.2f} s'}")
+
+
+if __name__ == "__main__":
+    main()
