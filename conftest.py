@@ -12,10 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+CROWDED = ("tests/chaos/", "styx-core/tests/backends/")
+"""Tests that fill the machine with processes: never two of them at the same time."""
 NOBODY = 65534
 MEASURED = {"styx-core": "styx-core/src/", "styx-agent": "styx-agent/src/", "styx-cli": "styx-cli/src/"}
 EXTRA_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"))
+
+
+# Properties are searched without a deadline, and in CI always along the same path: a machine may be slow or unlucky.
+settings.register_profile("anywhere", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if IN_CI else "anywhere")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,12 +34,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--coverage-floor", type=float, default=None, help="fail when a package's line coverage is lower")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `debian(package, command, *arguments)` where that is missing, naming the package.
+    """Share tests out to workers by file, the crowded ones first and to one worker; skip what cannot run here.
 
-    With arguments the command must also run and succeed, for packages that bring no command of their own.
+    A test marked `debian(package, command, *arguments)` is skipped where the command is missing or, with arguments,
+    fails; the reason names the package.
     """
+    items.sort(key=lambda item: not item.nodeid.startswith(CROWDED))
     for item in items:
+        group = "crowded" if item.nodeid.startswith(CROWDED) else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
         for mark in item.iter_markers("debian"):
             package, *probe = mark.args
             if not works(tuple(probe)):
@@ -46,8 +61,14 @@ def works(probe: tuple[str, ...]) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def private_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test may reach the user's own clusters: without a home of its own it gets an empty one."""
+def private_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test may reach the user's own clusters: without a home of its own it gets an empty one.
+
+    Child processes of a test marked `unmeasured` are not measured: it asks which modules they load.
+    """
+    if request.node.get_closest_marker("unmeasured"):
+        for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+            monkeypatch.delenv(name, raising=False)
     with tempfile.TemporaryDirectory(prefix="styx-test-") as folder:
         monkeypatch.setenv("STYX_HOME", str(Path(folder) / "home"))
         yield
@@ -84,7 +105,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def skipped(reporter: pytest.TerminalReporter) -> list[str]:
     """One line per skip when `CI` is true: there, a test that did not run proves nothing."""
-    if os.environ.get("CI", "").lower() not in ("1", "true"):
+    if not IN_CI:
         return []
     reports = reporter.stats.get("skipped", [])
     return [f"CI: skipped tests are not allowed: {report.nodeid}: {report.longrepr[2]}" for report in reports]

@@ -95,7 +95,9 @@ def tests(session: nox.Session) -> None:
     quietly(session, env, "python", "-m", "tools.measured", "--write", ".nox/measured", str(ROOT / ".coverage"))
     env["STYX_TEST_AGENT_PYTHON"] = str(ROOT / ".nox" / "measured" / "measured-python")
     measured = ["--cov", "--cov-report=", f"--coverage-floor={COVERAGE_FLOOR}"]
-    session.run(*pytest, "-n", "auto", "--dist", "loadfile", *measured, env=env, external=True)
+    session.run(
+        *pytest, "-n", "auto", "--dist", "loadgroup", "--no-loadscope-reorder", *measured, env=env, external=True
+    )
 
 
 @nox.session

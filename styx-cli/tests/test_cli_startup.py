@@ -14,6 +14,8 @@ from styx_cli import __version__
 from styx_cli.toplevel import help_text
 from styx_cli.verbs import VERBS
 
+pytestmark = pytest.mark.unmeasured
+
 PROBE = """
 import json, sys
 from styx_cli.main import run

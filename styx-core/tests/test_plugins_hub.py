@@ -457,6 +457,7 @@ def test_only_the_driver_asked_for_is_imported(site, hub):
     assert [name.split("_")[1] for name in sys.modules if name.startswith("hubtest_")] == ["bcme"]
 
 
+@pytest.mark.unmeasured
 def test_constructing_a_hub_is_light(tmp_path):
     code = f"""
 import json, sys

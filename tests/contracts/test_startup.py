@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unmeasured
 HEAVY = {
     "azure", "boto3", "botocore", "google", "highspy", "httpx", "ibm_vpc", "kubernetes", "kubernetes_asyncio", "oci",
     "openstack", "paramiko", "polars", "ray", "requests", "rich", "sqlalchemy", "textual",
@@ -32,7 +33,7 @@ def plugin_modules() -> set[str]:
 def modules_after(code: str, *arguments: str, folder: Path) -> set[str]:
     """Modules loaded when a fresh interpreter has run `code`."""
     report = folder / "modules.json"
-    env = os.environ | {"STYX_PROBE": str(report), "STYX_HOME": str(folder / "home"), "COVERAGE_PROCESS_START": ""}
+    env = os.environ | {"STYX_PROBE": str(report), "STYX_HOME": str(folder / "home")}
     argv = [sys.executable, "-c", PROBE + code, *arguments]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -61,6 +61,7 @@ def test_files_are_private_and_in_wal_mode(home):
     assert not list(home.glob("*.new*"))
 
 
+@pytest.mark.unmeasured
 def test_importing_the_module_loads_no_sqlite():
     code = "import sys, styx.state.sqlite; print([m for m in sys.modules if m in ('sqlite3', 'filelock', 'pluggy')])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
