@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from styx.errors import StyxError
+from styx.errors import StyxError, Unreachable
 
 
 class Value(BaseModel):
@@ -181,11 +181,17 @@ class Ssh(Value):
 
     kind: Literal["ssh"] = "ssh"
     host: str
+    """An address, a name, or an alias of the user's `~/.ssh/config`."""
     port: int = 22
+    """22 gives way to what the user's SSH config says."""
     user: str
+    """Empty: as the user's SSH config says, else the user's own name."""
     host_key: str | None = None
+    """The host's public key (`ssh-ed25519 AAAA...`); no other is accepted. None: trusted on first use, then kept."""
     jump: str | None = None
+    """Hosts to go through, `[user@]host[:port]`, several separated by commas."""
     options: dict[str, str] = Field(default_factory=dict)
+    """A few options by their names in ssh_config(5); see `styx.transport.ssh.target.SSH_OPTIONS`."""
 
 
 class Exec(Value):
@@ -395,6 +401,52 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Completed:
+    """A command that ended."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class SshFailed(Unreachable):
+    """A host was not reached over SSH, or lost while a command ran.
+
+    Attributes:
+        reason: At which step. Only after `lost` may the command have run.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        reason: Literal["dns", "refused", "timeout", "no_route", "proxy", "not_ssh", "host_key", "auth", "lost"],
+        *,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class SshDoor(Protocol):
+    """How a driver runs a command on a host that exists already: logins, keys and host keys are the engine's."""
+
+    def run(self, reach: Ssh, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Completed:
+        """Run `argv` in the login's home folder, to its end. Logins are kept and shared with the engine.
+
+        Raises:
+            SshFailed: The host was not reached, or lost meanwhile.
+            DeadlineExceeded: The command did not end in time; it may still run.
+        """
+
+    def host_key(self, reach: Ssh) -> str:
+        """The public key that the host proved to have, for `Ssh.host_key` of nodes.
+
+        Raises:
+            SshFailed: The host was not reached.
+        """
+
+
+@dataclass(frozen=True)
 class Context:
     """All that a driver may know of the world; it reads nothing else, the process environment included.
 
@@ -406,6 +458,7 @@ class Context:
         secrets: Environment-like look-up for credentials (`secrets("LAMBDA_API_KEY")`).
         clock: Unix seconds.
         http: Makes an HTTP client; only REST drivers call it.
+        ssh: Runs commands on hosts; only drivers of machines that exist already call it.
         home: `$STYX_HOME`.
         user_home: The user's home folder, for credential files of the vendors' own conventions.
         remote: True on a node or server, where the environment must not be read for secrets.
@@ -422,6 +475,7 @@ class Context:
     http: Callable[[], Any] | None = None
     remote: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    ssh: SshDoor | None = None
 
 
 ConfigT = TypeVar("ConfigT", bound=DriverConfig)

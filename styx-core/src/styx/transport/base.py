@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import BinaryIO, Protocol
 
+from styx.driver import Completed as Completed
 from styx.errors import Unreachable
 
 
 class NodeGone(Unreachable):
     """The node itself is no more: trying again is pointless."""
+
+
+class Unusable(Unreachable):
+    """The node answers, but lacks what no waiting will bring, such as a Python: trying again is pointless."""
 
 
 class Channel(Protocol):
@@ -44,15 +48,6 @@ def write_all(stream: BinaryIO, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[stream.write(view) :]
-
-
-@dataclass(frozen=True)
-class Completed:
-    """A command that ended."""
-
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
 
 
 class Transport(ABC):
