@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def ask(home: Path, runs: int) -> None:
     figures = {"cold s (load Polars, read files, answer)": time.perf_counter() - began}
     for name, question in questions.items():
         catalog.candidates(question, places)
-        warm = [seconds(lambda question=question: catalog.candidates(question, places)) for _ in range(runs)]
+        warm = [seconds(partial(catalog.candidates, question, places)) for _ in range(runs)]
         figures[f"warm ms: {name}"] = statistics.median(warm) * 1000
     figures["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(figures))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,7 +120,7 @@ class Cloud:
 
     columns: tuple[str, ...]
     zones: list[tuple[str, str | None]]
-    gpus: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    gpus: Mapping[str, Sequence[float]] = field(default_factory=dict)
     share: float = 0.0
     info: Callable[[str, float, int], str] = lambda name, count, mib: _info(name, count, mib, mib * count)
     level: float = 1.0
@@ -358,10 +358,15 @@ def _gcp(chance: random.Random, cloud: Cloud, least: int) -> Iterator[Cells]:
                 part = _base(chance, "gcp", region, zone, GPUS[gpu][1] * count)
                 yield {**part, "AcceleratorName": gpu, "AcceleratorCount": float(count), "GpuInfo": gpu}
                 done += 2
-        for gpu, counts in (("T4", (1, 2, 4)), ("V100", (1, 2, 4, 8)), ("L4", (1, 2, 4, 8))):
+        loose: tuple[tuple[str, tuple[int, ...]], ...] = (
+            ("T4", (1, 2, 4)),
+            ("V100", (1, 2, 4, 8)),
+            ("L4", (1, 2, 4, 8)),
+        )
+        for gpu, few in loose:
             if chance.random() < 0.5:
                 continue
-            for count in counts:
+            for count in few:
                 part = _base(chance, "gcp", region, zone, GPUS[gpu][1] * count)
                 yield {**part, "AcceleratorName": gpu, "AcceleratorCount": float(count), "GpuInfo": gpu}
                 done += 1
@@ -372,7 +377,12 @@ def _gcp(chance: random.Random, cloud: Cloud, least: int) -> Iterator[Cells]:
                 part = _base(chance, "gcp", region, zone, 1.2 * cores)
                 yield {**part, **price, "AcceleratorName": name, "AcceleratorCount": 1, "GpuInfo": name}
                 done += 1
-    kinds = [("n1-standard", 3.75), ("n1-highmem", 6.5), ("n1-highcpu", 0.9), ("g2-standard", 4)]
+    kinds: list[tuple[str, float]] = [
+        ("n1-standard", 3.75),
+        ("n1-highmem", 6.5),
+        ("n1-highcpu", 0.9),
+        ("g2-standard", 4),
+    ]
     families = ("e2", "n2", "n2d", "c2", "c3", "c4", "n4", "t2d", "t2a", "c3d")
     ratios = (("standard", 4), ("highmem", 8), ("highcpu", 2))
     kinds += [(f"{family}-{kind}", ratio) for family in families for kind, ratio in ratios]
@@ -380,13 +390,13 @@ def _gcp(chance: random.Random, cloud: Cloud, least: int) -> Iterator[Cells]:
     for turn, size in enumerate(sizes):
         if done >= least and turn >= 8:
             break
-        for kind, ratio in kinds:
+        for kind, per_core in kinds:
             for region, zone in cloud.zones:
                 if chance.random() < 0.15:
                     continue
                 done += 1
-                base = _base(chance, "gcp", region, zone, size * (0.03 + ratio * 0.004))
-                yield {**base, "InstanceType": f"{kind}-{size}", "vCPUs": float(size), "MemoryGiB": size * ratio}
+                base = _base(chance, "gcp", region, zone, size * (0.03 + per_core * 0.004))
+                yield {**base, "InstanceType": f"{kind}-{size}", "vCPUs": float(size), "MemoryGiB": size * per_core}
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/optimizer.py [--rows N] [--only NAME ...] [--sky-python PYTHON] [--json]
 
-`catalog_gen.py` makes the catalog in the hosted layout. With `--sky-python`, an interpreter that has `skypilot`, the same
-files are given to it, and the plans that it can make are timed side by side in the same run. A plan's time is that of
+`catalog_gen.py` makes the catalog in the hosted layout. With `--sky-python`, an interpreter that has `skypilot`, the
+same files are given to it, and the plans that it can make are timed side by side in the same run. A plan's time is that of
 the whole call: offers from the catalog, candidates, model, solver, and the answer in words.
 """
 

@@ -44,7 +44,7 @@ CLOUDS = {
 }
 CORE = ROOT / "styx-core" / "src" / "styx"
 # Formats of others that name clouds: the task format, and the published catalog files. Nothing else in core may.
-FORMATS = (CORE / "models", CORE / "catalog" / "adapters.py")
+FORMATS = (CORE / "models", CORE / "catalog" / "adapters.py", CORE / "optimizer" / "egress.py")
 
 
 NEEDS_GIT = pytest.mark.debian("git", "git")

@@ -50,7 +50,9 @@ class App:
     @property
     def home(self) -> Path:
         """`$STYX_HOME`, or `~/.styx`."""
-        return Path(self.environ.get("STYX_HOME") or "~/.styx").expanduser().absolute()
+        from styx.api.opening import home_of
+
+        return home_of(self.environ)
 
     @contextmanager
     def client(self, config: Sequence[str] | None = None) -> Iterator[Client]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def read_entrypoint(words: Sequence[str], *, here: Path | None = None) -> Entryp
     first = words[0]
     if not _looks_like_file(first):
         return Entrypoint("command", first if len(words) == 1 else shlex.join(words))
-    path = (here or Path()) / Path(first).expanduser()
+    path = (here or Path()) / Path(os.path.expanduser(first))
     if len(words) > 1:
         raise UsageError(
             f"after the task file {first} comes {shlex.join(words[1:])}, which has no meaning there",
@@ -43,7 +44,7 @@ def read_entrypoint(words: Sequence[str], *, here: Path | None = None) -> Entryp
         raise UsageError(f"{first} is a folder, not a task file")
     if not path.exists():
         raise NotFound(f"there is no task file {first}", hint=_neighbour(path))
-    return Entrypoint("file", str(Path(first).expanduser()))
+    return Entrypoint("file", str(Path(os.path.expanduser(first))))
 
 
 def _looks_like_file(word: str) -> bool:

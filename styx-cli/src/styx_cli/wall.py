@@ -50,7 +50,7 @@ def as_styx_error(app: App, error: BaseException) -> StyxError:
         return PermissionRefused(_os_message(error))
     if isinstance(error, OSError):
         return LocalIOError(_os_message(error))
-    path = _write_crash(app.home / "logs", error)
+    path = _write_crash(app, error)
     kept = f"the details are in {path}" if path else "its details could not be written to disk"
     return InternalError(f"a bug in Styx or in a plugin: {type(error).__name__}: {error}", hint=kept)
 
@@ -91,15 +91,16 @@ def _os_message(error: OSError) -> str:
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
-def _write_crash(folder: Path, error: BaseException) -> Path | None:
+def _write_crash(app: App, error: BaseException) -> Path | None:
     """Keep a traceback; arguments stay out of it, as they may hold secrets."""
-    path = folder / f"crash-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.log"
     text = f"styx on Python {sys.version}\n\n{''.join(traceback.format_exception(error))}"
     try:
+        folder = app.home / "logs"
         folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"crash-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.log"
         path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError:
+    except (OSError, StyxError):
         return None
     return path
 

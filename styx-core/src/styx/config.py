@@ -283,9 +283,7 @@ def _told(text: str) -> str:
     return f"{key}={HIDDEN}" if equals and any(map(is_secret_key, key.split("."))) else text
 
 
-def _judge(
-    data: dict[str, Any], source: Source, installed: Collection[str] | None
-) -> tuple[list[Fault], list[Fault]]:
+def _judge(data: dict[str, Any], source: Source, installed: Collection[str] | None) -> tuple[list[Fault], list[Fault]]:
     """Faults and warnings of one layer."""
     from styx.models.faults import faults_of
 

@@ -6,6 +6,7 @@ hook is asked. Constructing a Hub imports no plugin. Hubs are safe to use from s
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import traceback
@@ -156,7 +157,7 @@ class Hub:
         self._user = user
         self._tables = dict(clouds or {})
         self._workspace = workspace
-        self._user_home = user_home or Path(self._environ.get("HOME", "~")).expanduser()
+        self._user_home = user_home or Path(os.path.expanduser(self._environ.get("HOME", "~")))
         self._clock = clock
         self._remote = remote
         self._http = http or _http_client

@@ -24,9 +24,17 @@ from styx.units import format_duration, parse_duration_s, parse_size_gib
 
 @pytest.mark.parametrize(
     ("text", "gib"),
-    [("256", 256), (256, 256), ("1TB", 1024), ("80GB", 80), ("80 gib", 80), ("512MB", 0.5), ("1.5T", 1536),
-     (".5g", 0.5),
-     ("1e-3TB", 1.024)],
+    [
+        ("256", 256),
+        (256, 256),
+        ("1TB", 1024),
+        ("80GB", 80),
+        ("80 gib", 80),
+        ("512MB", 0.5),
+        ("1.5T", 1536),
+        (".5g", 0.5),
+        ("1e-3TB", 1.024),
+    ],
 )
 def test_sizes(text: object, gib: float) -> None:
     assert parse_size_gib(text) == gib

@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from styx.provision.world import Parts, World, current_user, new_holder, quiet, utc_now
+from styx.state.folders import home_of as home_of
 from styx.state.sqlite import open_store
 
 if TYPE_CHECKING:
     from styx.backends.base import Backend
     from styx.config import Config
     from styx.plugins import Hub
-
-
-def home_of(environ: Mapping[str, str]) -> Path:
-    """`$STYX_HOME`, default `~/.styx`, absolute."""
-    return Path(environ.get("STYX_HOME") or "~/.styx").expanduser().absolute()
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,7 @@ def _resources(task: Task) -> Iterator[tuple[Location, Resources]]:
             yield ("resources", key, index), variant
 
 
-def _cloud(
-    resources: Resources, installed: Collection[str] | None
-) -> tuple[str, Problem | None, bool]:
+def _cloud(resources: Resources, installed: Collection[str] | None) -> tuple[str, Problem | None, bool]:
     """The key to point at, what to say about the cloud, and whether it is a fault."""
     cloud = resources.infra.cloud if resources.infra else None
     if cloud is None or (installed is not None and cloud in {canonical_cloud(name) for name in installed}):
@@ -66,15 +64,16 @@ def _accelerators(loc: Location, resources: Resources) -> Iterator[tuple[Locatio
     for index, option in enumerate(resources.accelerators.options if resources.accelerators else ()):
         if option.name is not None and not is_known_accelerator(option.name):
             at = (*loc, "accelerators", *((index,) if ordered else ()))
-            yield at, Problem(
-                f'names the accelerator "{option.name}", which is not a usual name',
-                suggestion=accelerator_suggestion(option.name),
+            yield (
+                at,
+                Problem(
+                    f'names the accelerator "{option.name}", which is not a usual name',
+                    suggestion=accelerator_suggestion(option.name),
+                ),
             )
 
 
-def _deprecated(
-    loc: Location, resources: Resources, document: Document
-) -> Iterator[tuple[Location, Problem]]:
+def _deprecated(loc: Location, resources: Resources, document: Document) -> Iterator[tuple[Location, Problem]]:
     if document.has((*loc, "ephemeral_storage")):
         yield (*loc, "ephemeral_storage"), Problem("is an old name", suggestion='write "disk_size"')
     if resources.autostop is not None and resources.autostop.hook is not None:

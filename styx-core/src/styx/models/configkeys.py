@@ -48,12 +48,8 @@ _KUBERNETES_CONTEXT: Final[dict[str, Schema]] = {
     "apt_mirrors": "any",
     "set_pod_resource_limits": Either("flag", "number"),
     "pricing": _PRICING,
-    "auto_mounts": Items(
-        {"volume_name": "text", "mount_paths": "texts", "scope": ("personal", "workspace", "global")}
-    ),
-    "enable_docker": Either(
-        "flag", Either(("ALL", "BUILD"), {"mode": ("ALL", "BUILD"), "cache_volume": "text"})
-    ),
+    "auto_mounts": Items({"volume_name": "text", "mount_paths": "texts", "scope": ("personal", "workspace", "global")}),
+    "enable_docker": Either("flag", Either(("ALL", "BUILD"), {"mode": ("ALL", "BUILD"), "cache_volume": "text"})),
 }
 _SSH: Final[dict[str, Schema]] = {
     key: _KUBERNETES_CONTEXT[key]

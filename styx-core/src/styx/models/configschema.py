@@ -127,8 +127,10 @@ _KINDS: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     "size": ("a size", lambda value: parse_size_gib(value) is not None),
     "texts": (
         "text or a list of text",
-        lambda value: isinstance(value, str)
-        or (isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)),
+        lambda value: (
+            isinstance(value, str)
+            or (isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value))
+        ),
     ),
     "labels": (
         "a map from names to text",

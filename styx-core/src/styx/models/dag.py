@@ -65,7 +65,7 @@ class JobGroup(Model):
             if name is None
         ]
         problems += [
-            Problem(f'has the same name as task {names.index(name) + 1} of the group', at=("tasks", index, "name"))
+            Problem(f"has the same name as task {names.index(name) + 1} of the group", at=("tasks", index, "name"))
             for index, name in enumerate(names)
             if name is not None and names.index(name) != index
         ]

@@ -94,9 +94,7 @@ TABLE: Final[Mapping[str, Status]] = {
     "secrets": _YES,
     "managed_secrets": Refused("managed secrets need a team server; give the value with --secret"),
     "file_mounts": _YES,
-    "file_mounts.*": Executed(
-        lambda features: features.mounts, "the place cannot mount or copy buckets", whole=True
-    ),
+    "file_mounts.*": Executed(lambda features: features.mounts, "the place cannot mount or copy buckets", whole=True),
     "volumes": Refused("volumes are not executed yet"),
     "service": _SERVE,
     "pool": _POOL,

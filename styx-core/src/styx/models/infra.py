@@ -59,9 +59,7 @@ class Infra(Compact):
             return {"cloud": cloud, "region": rest if rest and rest != "*" else None}
         if len(pieces) > 3:
             raise Problem(f"must be {shape}; it has {len(pieces)} parts")
-        region, zone = (
-            None if len(pieces) <= index or pieces[index] == "*" else pieces[index] for index in (1, 2)
-        )
+        region, zone = (None if len(pieces) <= index or pieces[index] == "*" else pieces[index] for index in (1, 2))
         return {"cloud": cloud, "region": region, "zone": zone}
 
     def __str__(self) -> str:

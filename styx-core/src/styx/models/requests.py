@@ -283,9 +283,7 @@ class Autostop(Model):
             return False
         dumped: dict[str, Any] = {"idle_minutes": self.idle_minutes}
         dumped |= {key: getattr(self, key) for key in ("down", "wait_for") if key in self.model_fields_set}
-        return dumped | {
-            key: getattr(self, key) for key in ("hook", "hook_timeout") if getattr(self, key) is not None
-        }
+        return dumped | {key: getattr(self, key) for key in ("hook", "hook_timeout") if getattr(self, key) is not None}
 
 
 def exit_codes(value: Any) -> tuple[int, ...]:

@@ -179,9 +179,7 @@ class Resources(Model):
         variants = self.ordered or self.any_of
         if variants is None:
             return tuple(self._one_accelerator_each())
-        base = {
-            name: getattr(self, name) for name in self.model_fields_set if name not in ("any_of", "ordered")
-        }
+        base = {name: getattr(self, name) for name in self.model_fields_set if name not in ("any_of", "ordered")}
         merged = (
             Resources.model_construct(
                 _fields_set={*base, *variant.model_fields_set},

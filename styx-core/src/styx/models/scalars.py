@@ -42,9 +42,7 @@ def _flag(value: Any) -> Any:
     raise Problem("must be true or false", suggestion=suggestion)
 
 
-def whole(
-    *, at_least: int | None = None, at_most: int | None = None, unit: str = ""
-) -> Callable[[Any], int]:
+def whole(*, at_least: int | None = None, at_most: int | None = None, unit: str = "") -> Callable[[Any], int]:
     """A validator for a whole number (or its text) within bounds."""
     what = f"a whole number{f' of {unit}' if unit else ''}"
 
@@ -64,9 +62,7 @@ def whole(
     return check
 
 
-def amount(
-    *, above: float | None = None, at_least: float | None = None, unit: str = ""
-) -> Callable[[Any], float]:
+def amount(*, above: float | None = None, at_least: float | None = None, unit: str = "") -> Callable[[Any], float]:
     """A validator for a number (or its text) within bounds."""
     what = f"a number{f' of {unit}' if unit else ''}"
 

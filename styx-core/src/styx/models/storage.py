@@ -243,8 +243,7 @@ class VolumeMount(Model):
             "host_path": {"host_path", "mode"},
         }[kinds[0]]
         problems = [
-            Problem(f'does not go with "{kinds[0]}"', at=(key,))
-            for key in sorted(self.model_fields_set - allowed)
+            Problem(f'does not go with "{kinds[0]}"', at=(key,)) for key in sorted(self.model_fields_set - allowed)
         ]
         if problems:
             raise Problems(problems)

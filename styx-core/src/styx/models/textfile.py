@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ def read_text_file(path: str | Path, *, max_bytes: int = MAX_BYTES) -> str:
     """
     name = str(path)
     try:
-        expanded = Path(path).expanduser()
+        expanded = Path(os.path.expanduser(path))
         with expanded.open("rb") as stream:
             content = stream.read(max_bytes + 1)
     except FileNotFoundError:

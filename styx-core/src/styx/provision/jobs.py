@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +87,7 @@ def uploads(task: Task, base: Path, features: FeatureSet) -> dict[str, Path]:
 
 
 def _local(path: str, base: Path) -> Path:
-    expanded = Path(path).expanduser()
+    expanded = Path(os.path.expanduser(path))
     return expanded if expanded.is_absolute() else base / expanded
 
 

@@ -206,9 +206,7 @@ def _graph(
         if link.source in fed and link.target in fed:  # names that are no task are refused with the problem
             fed[link.target].update(tasks[names.index(link.source)].outputs or {})
     feeds = {link.source for link in links}
-    made = [
-        _task(name, task, options, fed[name], name in feeds) for name, task in zip(names, tasks, strict=True)
-    ]
+    made = [_task(name, task, options, fed[name], name in feeds) for name, task in zip(names, tasks, strict=True)]
     connected = isinstance(root, JobGroup) and root.inter_connection and len(names) > 1
     return made, links, ((tuple(names),) if connected else ())
 

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from styx.errors import InternalError, LocalIOError
+
+
+def home_of(environ: Mapping[str, str]) -> Path:
+    """`$STYX_HOME`, default `~/.styx`, absolute.
+
+    Raises:
+        LocalIOError: Neither is known.
+    """
+    try:
+        return Path(environ.get("STYX_HOME") or "~/.styx").expanduser().absolute()
+    except RuntimeError:
+        raise LocalIOError(
+            f"user {os.getuid()} has no home folder, and HOME is not set",
+            hint="set STYX_HOME to a folder that Styx may use",
+        ) from None
 
 
 def make_private(folder: Path) -> Path:

@@ -379,8 +379,7 @@ class SqliteStore:
         with self._writing("open_rate") as db:
             start = time_text(rate.start)
             db.execute(
-                'UPDATE rates SET "end" = max(start, ?) '
-                'WHERE cluster = ? AND node = ? AND item = ? AND "end" IS NULL',
+                'UPDATE rates SET "end" = max(start, ?) WHERE cluster = ? AND node = ? AND item = ? AND "end" IS NULL',
                 (start, rate.cluster, rate.node, rate.item),
             )
             return self._insert_in(db, rate, leave_out="id")
