@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, field_validator, model_serializer, model_validator
 
@@ -26,6 +27,28 @@ VOLUME_TYPES: Final = ("k8s-pvc", "k8s-hostpath", "runpod-network-volume")
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _AZURE_HOST: Final = re.compile(r"[^/]+\.blob\.core\.windows\.net(/|$)")
+
+
+STORE_CLOUDS: Final = {
+    "s3": "aws",
+    "gs": "gcp",
+    "r2": "cloudflare",
+    "oci": "oci",
+    "cos": "ibm",
+    "nebius": "nebius",
+    "cw": "coreweave",
+}
+"""Whose buckets a URL scheme means."""
+_STORE_HOSTS: Final = {".blob.core.windows.net": "azure", ".amazonaws.com": "aws", ".googleapis.com": "gcp"}
+
+
+def cloud_of_url(url: str) -> str | None:
+    """The cloud that a bucket URL points to; None when neither scheme nor host says."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return STORE_CLOUDS.get(parts.scheme) or next(
+        (name for end, name in _STORE_HOSTS.items() if host.endswith(end)), None
+    )
 
 
 def is_url(source: str) -> bool:

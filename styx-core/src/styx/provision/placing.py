@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from styx.driver import CatalogRow, FeatureSet, Place
 from styx.errors import PluginError, UsageError
+from styx.models.storage import cloud_of_url
 from styx.optimizer.candidates import gather
 from styx.optimizer.explain import Explanation, explain
 from styx.optimizer.graph import Data, Edge, GraphProblem, GraphTask
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
 ASSUMED_ACCOUNT: Final = "assumed"
 """The account of places that no check has seen."""
-
-_STORES: Final = {
-    "s3": "aws", "gs": "gcp", "r2": "cloudflare", "oci": "oci", "cos": "ibm", "nebius": "nebius", "cw": "coreweave",
-}  # fmt: skip
-"""Whose buckets a URL scheme means."""
-_STORE_HOSTS: Final = {".blob.core.windows.net": "azure", ".amazonaws.com": "aws", ".googleapis.com": "gcp"}
 
 
 @dataclass(frozen=True)
@@ -241,8 +235,4 @@ def _task(name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds:
 
 def _data(url: str, gb: float) -> Data:
     """Where a bucket URL is. Its region is in the name of no scheme, so the same cloud is all that is assumed."""
-    parts = urlsplit(url)
-    cloud = _STORES.get(parts.scheme)
-    if cloud is None and parts.hostname:
-        cloud = next((name for end, name in _STORE_HOSTS.items() if parts.hostname.endswith(end)), None)
-    return Data(gb=gb, cloud=cloud)
+    return Data(gb=gb, cloud=cloud_of_url(url))
