@@ -38,6 +38,7 @@ t2a-standard-4,4.0,16.0,,,,us-central1,us-central1-a,0.154,0.05
 ,,,L4,2.0,L4,us-central1,us-central1-a,1.12,0.4
 ,,,H100,8.0,H100,us-central1,us-central1-a,24.0,9.0
 ,,,tpu-v6e-8,1,tpu-v6e-8,us-central1,us-central1-a,21.6,4.35
+,,,tpu-v6e-1,1,tpu-v6e-1,southamerica-west1,southamerica-west1-a,2.7,700.0
 ,,,tpu-v6e-64,1,tpu-v6e-64,us-central2,us-central2-b,700.0,700.0
 ,,,tpu-v6e-64,1,tpu-v6e-64,us-central2,us-central2-b,700.0,700.0
 """,
@@ -131,6 +132,9 @@ EXPECTED: dict[str, list[tuple]] = {
         ("g2-standard-24", "us-central1", "us-central1-a", "on_demand", "L4", 2, 24, 2.02),
         ("tpu-v6e-8", "us-central1", "us-central1-a", "spot", "tpu-v6e-8", 1, None, 4.35),
         ("tpu-v6e-64", "us-central2", "us-central2-b", "on_demand", "tpu-v6e-64", 1, None, None),
+        ("tpu-v6e-64", "us-central2", "us-central2-b", "spot", "tpu-v6e-64", 1, None, None),
+        ("tpu-v6e-1", "southamerica-west1", "southamerica-west1-a", "on_demand", "tpu-v6e-1", 1, None, 2.7),
+        ("tpu-v6e-1", "southamerica-west1", "southamerica-west1-a", "spot", "tpu-v6e-1", 1, None, None),
     ],
     "cudo": [("ice_1x4v8gb", "no-1", None, "on_demand", "A100-80GB", 1, 80, 1.5588)],
     "do": [
