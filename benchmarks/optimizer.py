@@ -3,8 +3,8 @@
     python benchmarks/optimizer.py [--rows N] [--only NAME ...] [--sky-python PYTHON] [--json]
 
 `catalog_gen.py` makes the catalog in the hosted layout. With `--sky-python`, an interpreter that has `skypilot`, the
-same files are given to it, and the plans that it can make are timed side by side in the same run. A plan's time is that of
-the whole call: offers from the catalog, candidates, model, solver, and the answer in words.
+same files are given to it, and the plans that it can make are timed side by side in the same run. A plan's time is that
+of the whole call: offers from the catalog, candidates, model, solver, and the answer in words.
 """
 
 from __future__ import annotations
@@ -79,15 +79,30 @@ def plan(client: InProcess, given: tuple[list[Task], Edges], clouds: Sequence[st
     return time.perf_counter() - began, result
 
 
-def measure(home: Path, files: Path, only: Sequence[str], rounds: int) -> list[dict[str, Any]]:
-    client = InProcess.open(home=home, environ={"HOME": str(home)}, cwd=home, report=lambda _: None)
+def open_client(home: Path) -> InProcess:
+    return InProcess.open(home=home, environ={"HOME": str(home)}, cwd=home, report=lambda _: None)
+
+
+def refresh(home: Path, files: Path) -> dict[str, Any]:
+    """Read the hosted files into the cache."""
+    client = open_client(home)
     began = time.perf_counter()
     refreshed = client.catalog_refresh(source=str(files))
-    loading_s = time.perf_counter() - began
+    seconds = time.perf_counter() - began
     clouds = [each.cloud for each in refreshed if each.ok]
-    places = len(client.world.catalog().regions(clouds))
-    rows = sum(each.rows for each in refreshed)
-    print(f"refresh of {rows} offers of {len(clouds)} clouds, {places} regions: {loading_s:.2f} s", file=sys.stderr)
+    regions = len(client.world.catalog().regions(clouds))
+    return {"offers": sum(each.rows for each in refreshed), "clouds": clouds, "regions": regions, "seconds": seconds}
+
+
+def refresh_apart(home: Path, files: Path) -> dict[str, Any]:
+    """In a process of its own, so that its memory is not counted with that of plans."""
+    argv = [sys.executable, __file__, "--refresh", str(home), str(files)]
+    found: dict[str, Any] = json.loads(subprocess.run(argv, capture_output=True, check=True, text=True).stdout)
+    return found
+
+
+def measure(home: Path, clouds: Sequence[str], only: Sequence[str], rounds: int) -> list[dict[str, Any]]:
+    client = open_client(home)
     found = []
     for name, given in cases().items():
         if only and not any(part in name for part in only):
@@ -106,7 +121,6 @@ def measure(home: Path, files: Path, only: Sequence[str], rounds: int) -> list[d
                 "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             }
         )
-        print(found[-1], file=sys.stderr)
     client.close()
     return found
 
@@ -194,13 +208,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=(), help="parts of the names of cases")
     parser.add_argument("--sky-python", help="an interpreter with skypilot, to compare with")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--refresh", nargs=2, metavar=("HOME", "FILES"), help="only read files into a home, and tell")
     options = parser.parse_args()
+    if options.refresh:
+        print(json.dumps(refresh(*map(Path, options.refresh))))
+        return
     with tempfile.TemporaryDirectory() as folder:
         files, home = Path(folder) / "hosted", Path(folder) / "home"
         home.mkdir()
         counts = catalog_gen.generate(files, options.rows)
-        found = measure(home, files, options.only, options.rounds)
-        cold_s = cold(home, list(counts))
+        loaded = refresh_apart(home, files)
+        found = measure(home, loaded["clouds"], options.only, options.rounds)
+        cold_s = cold(home, loaded["clouds"])
         sky = measure_sky(options.sky_python, files, list(counts), options.only) if options.sky_python else {}
     for each in found:
         theirs = sky.get(each["case"], {})
@@ -208,8 +227,12 @@ def main() -> None:
         each["sky_s"] = min(times) if times else None
         each["sky_error"] = theirs.get("error")
     if options.json:
-        print(json.dumps({"machine": machine(), "cold_s": cold_s, "cases": found}, indent=2))
+        print(json.dumps({"machine": machine(), "refresh": loaded, "cold_s": cold_s, "cases": found}, indent=2))
         return
+    print(
+        f"{machine()}; {sum(counts.values())} rows in the files, {loaded['offers']} offers of "
+        f"{len(loaded['clouds'])} clouds in {loaded['regions']} regions, read in {loaded['seconds']:.2f} s"
+    )
     lines = [
         (
             each["case"], f"{each['first_s']:.3f}", f"{each['median_s']:.3f}", each["status"],

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from styx.driver import CatalogRow, Place
-from styx.optimizer import milp, tree
+from styx.optimizer import dual, milp, tree
 from styx.optimizer.candidates import gather
 from styx.optimizer.egress import GBPS, Level, Tariff, flat
 from styx.optimizer.graph import (
@@ -22,7 +22,7 @@ from styx.optimizer.graph import (
     Reservation,
     Selector,
 )
-from styx.optimizer.model import build
+from styx.optimizer.model import build, evaluate
 from styx.optimizer.plan import no_features, plan_graph
 
 CLOUDS = {"acme": ("n1", "n2"), "bolt": ("e1",), "aws": ("us-east-1", "us-east-2"), "ssh": ("lab",)}
@@ -70,19 +70,18 @@ def brute_force(problem, rows):
     for task in problem.tasks:
         options = []
         for row in rows:
-            answers = [n for n, wanted in enumerate(task.alternatives) if wanted.accelerator_name == row.accelerator_name]
+            name = row.accelerator_name
+            answers = [n for n, wanted in enumerate(task.alternatives) if wanted.accelerator_name == name]
             place = places.get((row.cloud, row.region))
             if not answers or place is None or row.usd_per_hour is None:
                 continue
             if any(each.covers(place, row) for each in problem.exclude):
                 continue
             free = next((r for r in problem.reservations if r.where.covers(place, row)), None)
-            for nodes in range(min(task.num_nodes, free.nodes) + 1 if free else 1):
-                options.append((answers[0] if task.ordered else 0, place, row, nodes, free))
+            counts = range(min(task.num_nodes, free.nodes) + 1 if free else 1)
+            options.extend((answers[0] if task.ordered else 0, place, row, nodes, free) for nodes in counts)
         per_task.append(options)
-    found = [
-        key for picks in itertools.product(*per_task) if (key := judged(problem, picks)) is not None
-    ]
+    found = [key for picks in itertools.product(*per_task) if (key := judged(problem, picks)) is not None]
     return min(found, default=None)
 
 
@@ -90,7 +89,7 @@ def judged(problem, picks):
     number = {task.name: n for n, task in enumerate(problem.tasks)}
     usd, score, run_ms = 0.0, 0.0, []
     rates = []
-    for task, (_, place, row, free, _) in zip(problem.tasks, picks):
+    for task, (_, place, row, free, _) in zip(problem.tasks, picks, strict=True):
         hours = task.hours_on.get(row.accelerator_name, task.hours)
         rate = row.usd_per_hour * (task.num_nodes - free)
         rates.append(rate)
@@ -202,8 +201,14 @@ def tariff_sets(draw):
         zone, region, area, wide, clouds, internet = (flat(step / 100) for step in steps)
         tariffs.append(
             Tariff(
-                cloud=place.cloud, regions=(place.region,), zone=zone, region=region, area=area, cloud_wide=wide,
-                clouds=clouds, internet=internet,
+                cloud=place.cloud,
+                regions=(place.region,),
+                zone=zone,
+                region=region,
+                area=area,
+                cloud_wide=wide,
+                clouds=clouds,
+                internet=internet,
             )
         )
     return tuple(tariffs)
@@ -290,7 +295,7 @@ def agrees(problem, rows, highs):
 def picks_of(problem, plan):
     """The plan in the oracle's terms; how many free nodes it used is read from the price."""
     picks = []
-    for task, planned in zip(problem.tasks, plan.tasks):
+    for task, planned in zip(problem.tasks, plan.tasks, strict=True):
         choice = planned.chosen
         row, place = choice.offer, choice.place
         labels = [wanted.label for wanted in task.alternatives]
@@ -309,9 +314,7 @@ def own_key(problem, plan):
 
 
 def usd_of(problem, plan):
-    plain = problem.model_copy(
-        update={"preferences": (), "objective": "cost", "budget_usd": None, "deadline_s": None}
-    )
+    plain = problem.model_copy(update={"preferences": (), "objective": "cost", "budget_usd": None, "deadline_s": None})
     return judged(plain, picks_of(problem, plan))[-1]
 
 
@@ -340,8 +343,9 @@ def test_where_transfers_take_most_of_the_time(given_problem, hurry, deadline_s)
 @MANY
 @given(problems(shapes=("diamond", "random"), bounded=False))
 def test_the_program_alone_finds_the_best_of_all(given_problem):
-    """Without the short cuts before it."""
+    """Without the short cuts before it, and with them; the bound is one, and cuts no best plan."""
     problem, rows = given_problem
+    agrees(problem, rows, highs=True)
     model = build(problem, [each.candidates for each in gather(problem, offers_of(rows), no_features)])
     best = brute_force(problem, rows)
     if best is None:
@@ -351,9 +355,12 @@ def test_the_program_alone_finds_the_best_of_all(given_problem):
         return
     answer = milp.solve(model, seconds=60)
     assert answer.proven
-    from styx.optimizer.model import evaluate
-
     assert evaluate(model, answer.picks).score == pytest.approx(best[-1], rel=1e-5, abs=1e-5)
+    found = dual.bound(model, answer.picks, best[-1], 60, decode=False)
+    assert found.lower <= best[-1] + 1e-6
+    assert all(pick in kept for pick, kept in zip(answer.picks, found.kept, strict=True))
+    kept = model.with_tasks([choices.keep(each) for choices, each in zip(model.tasks, found.kept, strict=True)])
+    assert evaluate(kept, milp.solve(kept, seconds=60).picks).score == pytest.approx(best[-1], rel=1e-5, abs=1e-5)
 
 
 @MANY
@@ -363,8 +370,6 @@ def test_trees_come_whole_out_of_the_relaxation_and_agree_with_dynamic_programmi
     model = build(problem, [each.candidates for each in gather(problem, offers_of(rows), no_features)])
     if not all(len(choices) for choices in model.tasks) or any(len(set(c.rank)) > 1 for c in model.tasks):
         return
-    from styx.optimizer.model import evaluate
-
     answer = milp.solve(model, seconds=60)
     assert answer.proven
     assert answer.nodes <= 1
@@ -398,7 +403,7 @@ def viterbi(problem, rows):
     """A dynamic program over pairs of offers, as a textbook has it."""
     places = {(place.cloud, place.region): place for place in problem.places}
     table = None
-    for task, into in zip(problem.tasks, (None, *problem.edges)):
+    for task, into in zip(problem.tasks, (None, *problem.edges), strict=False):
         names = {wanted.accelerator_name for wanted in task.alternatives}
         options = []
         for row in rows:
@@ -434,12 +439,22 @@ def test_long_chains_equal_a_textbook_dynamic_program(data):
         )
         for n in range(count)
     )
-    edges = tuple(
-        Edge(source=f"t{n}", target=f"t{n + 1}", gb=data.draw(st.integers(0, 300))) for n in range(count - 1)
-    )
+    edges = tuple(Edge(source=f"t{n}", target=f"t{n + 1}", gb=data.draw(st.integers(0, 300))) for n in range(count - 1))
     problem = GraphProblem(tasks=tasks, edges=edges, places=tuple(PLACES), tariffs=data.draw(tariff_sets()))
     plan = plan_graph(problem, offers_of(rows))
     assert plan.status == "optimal"
     assert plan.method == "tree"
     assert plan.usd_total == pytest.approx(viterbi(problem, rows), rel=1e-9, abs=1e-9)
     assert math.isclose(plan.seconds_total, plan.tasks[-1].ends_s)
+
+
+def test_the_solver_prints_nothing(capfd):
+    rows = [
+        CatalogRow(cloud=place.cloud, region=place.region, instance_type="m", usd_per_hour=1.0 + n, vcpus=4)
+        for n, place in enumerate(PLACES)
+    ]
+    tasks = tuple(GraphTask(name=f"t{n}", alternatives=(Requirement(label="any"),)) for n in range(3))
+    edges = tuple(Edge(source=f"t{a}", target=f"t{b}", gb=10) for a, b in ((0, 1), (1, 2), (0, 2)))
+    problem = GraphProblem(tasks=tasks, edges=edges, places=tuple(PLACES), objective="time")
+    assert plan_graph(problem, offers_of(rows), highs=True).method == "milp"
+    assert capfd.readouterr() == ("", "")

@@ -319,6 +319,8 @@ def _run(program: Program, stage: Stage, first: Sequence[int] | None, seconds: f
     solver.setOptionValue("time_limit", seconds)
     solver.setOptionValue("mip_rel_gap", REL_GAP)
     solver.setOptionValue("mip_abs_gap", 1e-7)
+    solver.setOptionValue("presolve", "off")  # finds nothing here, and takes most of the time
+    solver.setOptionValue("mip_detect_symmetry", False)
     solver.passModel(_lp(program, stage))
     if first is not None:
         values = program.start(first)

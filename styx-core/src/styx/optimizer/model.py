@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from styx.driver import CatalogRow
 from styx.optimizer.egress import Level
 from styx.optimizer.graph import Candidates, Data, GraphProblem, GraphTask, Limit
 from styx.optimizer.network import Network
@@ -44,8 +45,15 @@ class Choices:
 
     def add(self, values: Choice) -> None:
         """Append one."""
-        for name, value in values._asdict().items():
-            getattr(self, name).append(value)
+        self.origin.append(values.origin)
+        self.site.append(values.site)
+        self.home.append(values.home)
+        self.usd.append(values.usd)
+        self.score.append(values.score)
+        self.ms.append(values.ms)
+        self.rank.append(values.rank)
+        self.usd_per_hour.append(values.usd_per_hour)
+        self.uses.append(values.uses)
 
     def get(self, index: int) -> Choice:
         """One."""
@@ -91,7 +99,7 @@ class Shared(NamedTuple):
 
 @dataclass(slots=True)
 class Model:
-    """A graph problem in numbers."""
+    """A graph problem in numbers. Tasks that ask for the same share one `Choices`."""
 
     network: Network
     tasks: list[Choices]
@@ -194,10 +202,13 @@ def build(problem: GraphProblem, candidates: Sequence[Candidates]) -> Model:
     at_once = _at_once(len(names), pairs) if _counts_what_runs_at_once(problem) else []
     shares = _Shares(problem, candidates, at_once)
     homes: dict[tuple[str, str, str], int] = {}
-    tasks = [
-        _choices(problem, task, offers, network, homes, shares)
-        for task, offers in zip(problem.tasks, candidates, strict=True)
-    ]
+    tasks: list[Choices] = []
+    alike: dict[tuple[object, ...], Choices] = {}
+    for task, offers in zip(problem.tasks, candidates, strict=True):
+        key = (id(offers), task.hours, tuple(task.hours_on.items()), task.num_nodes, task.inputs, task.outputs)
+        if key not in alike:
+            alike[key] = _choices(problem, task, offers, network, homes, shares)
+        tasks.append(alike[key])
     links = [  # after all sites and senders are known
         Link(source, target, network.usd(edge.gb), network.ms(edge.gb))
         for (source, target), edge in zip(pairs, problem.edges, strict=True)
@@ -286,6 +297,7 @@ def _choices(
     made = Choices()
     priced = any(not math.isnan(price) for price in offers.usd_per_hour)
     bounded = problem.budget_usd is not None or problem.max_usd_per_hour is not None
+    moves: dict[int, tuple[float, int]] = {}
     for index, (row, place) in enumerate(zip(offers.rows, offers.places, strict=True)):
         rate = offers.usd_per_hour[index]
         if math.isnan(rate):
@@ -294,17 +306,25 @@ def _choices(
             rate = 0.0  # all are unknown: nothing tells them apart, and the plan says so
         site = network.site(place.cloud, place.region, place.zone or row.zone)
         home = homes.setdefault((place.cloud, place.account, place.region), len(homes))
-        hours = task.hours_on.get(row.instance_type) or task.hours_on.get(row.accelerator_name or "") or task.hours
-        moved, moving_ms = _outside(network, task.inputs, task.outputs, site)
+        hours = hours_on(task, row)
+        if site not in moves:
+            moves[site] = _outside(network, task.inputs, task.outputs, site)
+        moved, moving_ms = moves[site]
         wish = sum(each.penalty(rate, task.num_nodes) for each in problem.preferences if each.where.covers(place, row))
+        ms = round(hours * 3_600_000) + moving_ms
         for free, uses in shares.variants(task, offers, index):
             if any(use > limit.most for use, limit in zip(uses, shares.limits, strict=True)):
                 continue
             paid = rate * (task.num_nodes - free) / task.num_nodes
             usd = paid * hours + moved
-            ms = round(hours * 3_600_000) + moving_ms
             made.add(Choice(index, site, home, usd, usd + wish * hours, ms, offers.rank[index], paid, uses))
     return made
+
+
+def hours_on(task: GraphTask, row: CatalogRow) -> float:
+    """Estimated run time on an offer."""
+    on = task.hours_on
+    return on.get(row.instance_type) or on.get(row.accelerator_name or "") or task.hours if on else task.hours
 
 
 def _outside(network: Network, inputs: Sequence[Data], outputs: Sequence[Data], site: int) -> tuple[float, int]:

@@ -11,14 +11,16 @@ from typing import Literal
 from styx.driver import CatalogRow, FeatureSet, Value
 from styx.optimizer import solve as solving
 from styx.optimizer.candidates import FeaturesOf, Gathered, Offers, gather
+from styx.optimizer.egress import Level
 from styx.optimizer.graph import GraphProblem, GraphTask
-from styx.optimizer.model import Link, Model, build, evaluate, finish_ms, link_usd
+from styx.optimizer.model import Choices, Link, Model, build, evaluate, finish_ms, hours_on, link_usd
 from styx.optimizer.problem import Choice, Loser
 from styx.optimizer.reasons import described
 
 ALTERNATIVES = 20
-"""How many choices a task's plan lists, besides the best of each region."""
-_LOOKED_AT = 200
+"""How many choices a task's plan lists, besides the best of some more regions and of every cloud."""
+_MORE_REGIONS = 20
+_LOOKED_AT = 100
 """How many of a task's cheapest candidates are compared in full."""
 
 
@@ -64,7 +66,7 @@ class GraphPlan(Value):
     seconds_total: float | None = None
     gap: float | None = None
     """Proven relative distance from the optimum."""
-    method: Literal["tree", "milp", "descent", "plugin"] = "tree"
+    method: Literal["tree", "bound", "milp", "descent", "plugin"] = "tree"
     tasks: tuple[TaskPlan, ...] = ()
     transfers: tuple[Transfer, ...] = ()
     together: tuple[tuple[str, ...], ...] = ()
@@ -135,7 +137,7 @@ def _told(
             TaskPlan(
                 name=task.name,
                 num_nodes=task.num_nodes,
-                hours=_hours(task, choices[0].offer),
+                hours=hours_on(task, choices[0].offer),
                 choices=choices,
                 starts_s=(ends[number] - chosen[number].ms) / 1000,
                 ends_s=ends[number] / 1000,
@@ -168,10 +170,6 @@ def _told(
     )
 
 
-def _hours(task: GraphTask, row: CatalogRow) -> float:
-    return task.hours_on.get(row.instance_type) or task.hours_on.get(row.accelerator_name or "") or task.hours
-
-
 class _Comparison:
     """How the plan changes when one task moves and the others stay."""
 
@@ -182,11 +180,19 @@ class _Comparison:
             self.links[link.source].append(link)
             self.links[link.target].append(link)
         self.full = model.coupled or model.by_time
+        self._order: dict[int, list[int]] = {}
+
+    def _sorted(self, choices: Choices) -> list[int]:
+        """Cheapest first; shared by tasks that ask for the same."""
+        if id(choices) not in self._order:
+            keys = list(zip(choices.rank, choices.score, strict=True))
+            self._order[id(choices)] = sorted(range(len(choices)), key=keys.__getitem__)
+        return self._order[id(choices)]
 
     def ranked(self, task: int) -> list[tuple[int, float]]:
         """Choices of a task, the chosen one first, then best first, each with what it adds to the total cost."""
         choices, now = self.model.tasks[task], self.picks[task]
-        some = sorted(range(len(choices)), key=lambda i: (choices.rank[i], choices.score[i]))
+        some = self._sorted(choices)
         kept = dict.fromkeys(some[:_LOOKED_AT])
         homes = {choices.home[i] for i in kept}
         for i in some[_LOOKED_AT:]:
@@ -208,14 +214,18 @@ class _Comparison:
         return [(now, 0.0), *((i, choices.usd[i] + by_site[choices.site[i]] - here) for i in listed)]
 
     def _trimmed(self, task: int, best: list[int]) -> list[int]:
-        """The first ones, and the first one of every region."""
+        """The first ones, then the first one of some more regions, and of every cloud."""
+        choices, paths = self.model.tasks[task], self.model.network.paths
         homes: set[int] = set()
-        origins = {self.model.tasks[task].origin[self.picks[task]]}
+        clouds: set[int] = set()
+        origins = {choices.origin[self.picks[task]]}
         listed: list[int] = []
         for i in best:
-            home, origin = self.model.tasks[task].home[i], self.model.tasks[task].origin[i]
-            if origin not in origins and (len(listed) < ALTERNATIVES or home not in homes):
+            home, cloud, origin = choices.home[i], paths[choices.site[i]][Level.CLOUD], choices.origin[i]
+            room = len(listed) < ALTERNATIVES or (home not in homes and len(listed) < ALTERNATIVES + _MORE_REGIONS)
+            if origin not in origins and (room or cloud not in clouds):
                 homes.add(home)
+                clouds.add(cloud)
                 origins.add(origin)
                 listed.append(i)
         return listed

@@ -1,38 +1,41 @@
 """Cuts choices that cannot be in a best plan, before any model is built. Pure; every cut is an exchange argument.
 
 1. Of one place, a choice is cut when another there is at least as good in everything that counts.
-2. If nothing but edges binds the tasks, a choice is cut when replacing it by the best of its cloud, or by the best of
-   all, gains at least as much as the task's edges could lose by it, wherever its neighbours end up.
+2. If nothing but edges binds the tasks, a whole zone or region is cut when a neighbouring place of the same cloud sells
+   each task at least as cheaply: moving everything there at once makes no transfer dearer.
+3. Likewise, a choice is cut when replacing it by the best of its cloud, or by the best of all, gains more than the
+   task's edges could lose by it even if they cost nothing where it is.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from styx.optimizer.egress import Level
 from styx.optimizer.model import Choices, Link, Model
-from styx.optimizer.network import NOWHERE
 
-_ROUNDS = 4
 _EPSILON = 1e-9
 
 
 def reduced(model: Model) -> Model:
     """The same model with fewer choices and the same best objective."""
-    model = model.with_tasks([_best_of_each_place(model, choices) for choices in model.tasks])
-    if model.coupled or model.by_time or any(len(set(choices.rank)) > 1 for choices in model.tasks):
+    known: dict[int, Choices] = {}
+    for choices in model.tasks:
+        if id(choices) not in known:
+            known[id(choices)] = _best_of_each_place(model, choices)
+    model = model.with_tasks([known[id(choices)] for choices in model.tasks])
+    if model.coupled or model.by_time or any(len(set(choices.rank)) > 1 for choices in known.values()):
         return model
-    for _ in range(_ROUNDS):
-        smaller = _exchanged(model)
-        if sum(map(len, smaller)) == sum(map(len, model.tasks)):
-            break
-        model = model.with_tasks(smaller)
-    return model
+    if model.links:
+        model = _without_dominated_places(model)
+    return model.with_tasks(_exchanged(model))
 
 
 def only_first_rank(model: Model) -> Model:
     """Each task with the first of its alternatives that has a choice: all that matters where tasks are not coupled."""
+    if not any(len(set(choices.rank)) > 1 for choices in model.tasks):
+        return model
     tasks = []
     for choices in model.tasks:
         first = min(choices.rank, default=0)
@@ -41,6 +44,7 @@ def only_first_rank(model: Model) -> Model:
 
 
 def _best_of_each_place(model: Model, choices: Choices) -> Choices:
+    """They come sorted by score."""
     bounded = model.budget_usd is not None
     timed = model.by_time or model.deadline_ms is not None
 
@@ -64,70 +68,96 @@ def _best_of_each_place(model: Model, choices: Choices) -> Choices:
     return choices.keep(sorted(kept, key=lambda i: (choices.score[i], i)))
 
 
+# ---------------------------------------------------------------------------------------------------- whole places
+
+
+def _without_dominated_places(model: Model) -> Model:
+    """Zones first, then regions; a place is compared with those that are left."""
+    kinds = list({id(choices): choices for choices in model.tasks}.values())
+    scores = [dict(zip(kind.site, kind.score, strict=True)) for kind in kinds]  # one choice for each site is left
+    left = {site for each in scores for site in each}
+    for level in (Level.ZONE, Level.REGION):
+        left = _dominating(model, scores, left, level)
+    kept = {id(kind): kind.keep([i for i, site in enumerate(kind.site) if site in left]) for kind in kinds}
+    return model.with_tasks([kept[id(choices)] for choices in model.tasks])
+
+
+def _dominating(model: Model, scores: Sequence[dict[int, float]], left: set[int], level: Level) -> set[int]:
+    network = model.network
+    places: defaultdict[int, list[int]] = defaultdict(list)
+    for site in sorted(left):
+        node = network.paths[site][level]
+        if node >= 0:
+            places[node].append(site)
+    siblings: defaultdict[int, list[int]] = defaultdict(list)
+    for node in places:
+        siblings[network.parent[node]].append(node)
+    gone: set[int] = set()
+    for nodes in siblings.values():
+        for node in nodes:
+            rivals = (site for other in nodes if other != node and other not in gone for site in places[other])
+            if any(_dominates(model, scores, rival, places[node]) for rival in rivals):
+                gone.add(node)
+    return left - {site for node in gone for site in places[node]}
+
+
+def _dominates(model: Model, scores: Sequence[dict[int, float]], rival: int, sites: Sequence[int]) -> bool:
+    """Whether all that is at `sites` may move to the one site `rival` beside them, and nothing gets dearer."""
+    network = model.network
+    if any(network.sender[site] != network.sender[rival] for site in sites):
+        return False
+    if network.paths[rival][Level.ZONE] < 0:  # tasks that were in one zone may no longer be
+        sender = network.sender[rival]
+        if any(link.usd[sender][Level.REGION] > link.usd[sender][Level.ZONE] for link in model.links):
+            return False
+    for each in scores:
+        there = each.get(rival)
+        for site in sites:
+            here = each.get(site)
+            if here is not None and (there is None or there > here):
+                return False
+    return True
+
+
+# -------------------------------------------------------------------------------------------------- single choices
+
+
 def _exchanged(model: Model) -> list[Choices]:
     links: defaultdict[int, list[tuple[Link, bool]]] = defaultdict(list)
     for link in model.links:
         links[link.source].append((link, True))
         links[link.target].append((link, False))
-    senders = [_senders_at(model, choices) for choices in model.tasks]
-    return [_exchange_one(model, choices, links[task], senders) for task, choices in enumerate(model.tasks)]
+    return [_exchange_one(model, choices, links[task]) for task, choices in enumerate(model.tasks)]
 
 
-Senders = dict[int, set[int]]
-"""By node: the senders among a task's choices below it."""
-
-
-def _senders_at(model: Model, choices: Choices) -> Senders:
-    found: defaultdict[int, set[int]] = defaultdict(set)
-    for site in set(choices.site):
-        for node in model.network.paths[site]:
-            found[node].add(model.network.sender[site])
-    return found
-
-
-def _exchange_one(
-    model: Model, choices: Choices, links: Sequence[tuple[Link, bool]], senders: Sequence[Senders]
-) -> Choices:
+def _exchange_one(model: Model, choices: Choices, links: Sequence[tuple[Link, bool]]) -> Choices:
     """Choices that neither the best of their cloud nor the best of all can replace; they come sorted by score."""
+    network = model.network
     best_of_cloud: dict[int, int] = {}
+    known: dict[tuple[int, int, Level], float] = {}
     kept: list[int] = []
-    most = sum(max(costs[Level.INTERNET] for costs in link.usd) for link, _ in links)
     for i, (site, score) in enumerate(zip(choices.site, choices.score, strict=True)):
-        cloud = model.network.paths[site][Level.CLOUD]
-        rivals = {best_of_cloud.setdefault(cloud, i), 0} - {i}
-        if any(score - choices.score[rival] >= most - _EPSILON for rival in rivals):
-            continue
-        if not any(
-            score - choices.score[rival] >= _most_lost(model, site, choices.site[rival], links, senders) - _EPSILON
-            for rival in rivals
-        ):
+        cloud = network.paths[site][Level.CLOUD]
+        for rival in {best_of_cloud.setdefault(cloud, i), 0} - {i}:
+            there = choices.site[rival]
+            key = (network.sender[site], network.sender[there], network.shared(site, there))
+            if key not in known:
+                known[key] = _most_lost(*key, links)
+            if score - choices.score[rival] >= known[key] - _EPSILON:
+                break
+        else:
             kept.append(i)
     return choices.keep(kept)
 
 
-def _most_lost(
-    model: Model, site: int, rival: int, links: Sequence[tuple[Link, bool]], senders: Sequence[Senders]
-) -> float:
-    """An upper bound of what the edges lose when a task moves from `site` to `rival`."""
-    network = model.network
-    meet = network.shared(site, rival)
-    below = [(level, node) for level, node in enumerate(network.paths[site][:meet]) if node != NOWHERE]
+def _most_lost(mine: int, theirs: int, meet: Level, links: Sequence[tuple[Link, bool]]) -> float:
+    """An upper bound of what the edges lose by a move between places that meet at a level, wherever neighbours are."""
     lost = 0.0
     for link, outward in links:
-        neighbour = senders[link.target if outward else link.source]
         if outward:
-            mine, theirs = link.usd[network.sender[site]], link.usd[network.sender[rival]]
-            worst = max(theirs[level] - mine[level] for level in range(meet, len(mine)))
-            near: Iterable[float] = (theirs[meet] - mine[level] for level, node in below if node in neighbour)
+            here, there = link.usd[mine], link.usd[theirs]
+            beyond = max(there[level] - here[level] for level in range(meet, len(here)))
+            lost += max(beyond, there[meet] - here[Level.ZONE])
         else:
-            worst = 0.0
-            near = _nearness(link, meet, below, neighbour)
-        lost += max(worst, max(near, default=0.0))
+            lost += max(costs[meet] - costs[Level.ZONE] for costs in link.usd)
     return lost
-
-
-def _nearness(link: Link, meet: int, below: Iterable[tuple[int, int]], neighbour: Senders) -> Iterable[float]:
-    for level, node in below:
-        for sender in neighbour.get(node, ()):
-            costs = link.usd[sender]
-            yield costs[meet] - costs[level]

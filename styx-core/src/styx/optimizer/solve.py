@@ -1,7 +1,8 @@
-"""Which solver answers: exact dynamic programming where it can, HiGHS elsewhere, descent where HiGHS is absent."""
+"""Which solver answers: exact dynamic programming on trees, elsewhere bounds and then HiGHS, descent without it."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -11,7 +12,9 @@ from styx.optimizer import descent, tree
 from styx.optimizer.model import MONEY_SLACK, Model, Totals, evaluate
 from styx.optimizer.reduce import only_first_rank, reduced
 
-Method = Literal["tree", "milp", "descent"]
+Method = Literal["tree", "bound", "milp", "descent"]
+_BOUND_SHARE = 0.4
+"""Of the time that is left, for bounds before the solver."""
 
 
 @dataclass(frozen=True)
@@ -117,17 +120,51 @@ def _by_region(model: Model) -> Solution | None:
 
 def _by_search(model: Model, until: float, highs: bool) -> Solution:
     left = max(0.1, until - time.monotonic())
-    first = descent.improve(model, min(left, max(0.2, 0.1 * left)) if highs else left)
+    ranked = any(len(set(choices.rank)) > 1 for choices in model.tasks)
+    plain = not (model.coupled or model.by_time or ranked)
+    first = None
+    if not (highs and plain):
+        first = descent.improve(model, min(left, max(0.2, 0.1 * left)) if highs else left)
     if highs:
-        from styx.optimizer import milp
-
-        answer = milp.solve(model, first=first, seconds=max(0.1, until - time.monotonic()))
-        totals = None if answer.picks is None else evaluate(model, answer.picks)
-        return Solution(answer.picks, totals, answer.proven, answer.gap, "milp")
+        return _exactly(model, first, until, plain=plain, bounded=not (model.by_time or ranked))
     if first is None:
         return Solution(None, None, proven=False, gap=None, method="descent")
     totals = evaluate(model, first)
     return Solution(first, totals, proven=False, gap=_gap(model, totals), method="descent")
+
+
+def _exactly(model: Model, first: list[int] | None, until: float, *, plain: bool, bounded: bool) -> Solution:
+    """Bound and cut, then search what is left.
+
+    Args:
+        model: What to place.
+        first: A plan that keeps all bounds.
+        until: When to stop.
+        plain: Nothing but edges binds the tasks.
+        bounded: The score is what is minimised, so that bounds of it help.
+    """
+    from styx.optimizer import dual, milp
+
+    lower, kept = None, None
+    if bounded:
+        upper = evaluate(model, first).score if first is not None else math.inf
+        seconds = max(0.1, _BOUND_SHARE * (until - time.monotonic()))
+        found = dual.bound(model, first, upper, seconds, decode=plain)
+        first, lower, kept = found.picks, found.lower, found.kept
+        if found.proven and first is not None:
+            return Solution(first, evaluate(model, first), proven=True, gap=0.0, method="bound")
+    part = model if kept is None else model.with_tasks([c.keep(k) for c, k in zip(model.tasks, kept, strict=True)])
+    start = first if kept is None or first is None else [k.index(pick) for k, pick in zip(kept, first, strict=True)]
+    answer = milp.solve(part, first=start, seconds=max(0.1, until - time.monotonic()))
+    if answer.picks is None:
+        return Solution(None, None, answer.proven, None, "milp")
+    picks = answer.picks if kept is None else [k[pick] for k, pick in zip(kept, answer.picks, strict=True)]
+    totals = evaluate(model, picks)
+    gap = answer.gap
+    if lower is not None and not answer.proven:
+        known = dual.gap_of(lower, totals.score)
+        gap = known if gap is None else min(gap, known)
+    return Solution(picks, totals, answer.proven, gap, "milp")
 
 
 def _gap(model: Model, totals: Totals) -> float | None:
