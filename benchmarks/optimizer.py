@@ -128,38 +128,44 @@ def measure(home: Path, clouds: Sequence[str], only: Sequence[str], rounds: int)
 # ------------------------------------------------------------------------------------------------- the other planner
 
 SKY = """
-import json, sys, time
+import json, os, sys, time
 given = json.load(sys.stdin)
+stdout = os.dup(1)
+os.dup2(2, 1)
 import sky
-from sky import optimizer, clouds as sky_clouds, check
-from sky.clouds import registry
-enabled = [registry.CLOUD_REGISTRY.from_str(name) for name in given["clouds"]]
-check.get_cached_enabled_clouds_or_refresh = lambda *a, **k: [each for each in enabled if each is not None]
-for each in enabled:
-    type(each).check_credentials = classmethod(lambda cls, *a, **k: (True, None))
+from sky import check, optimizer
+from sky.utils import common, registry
+clouds = []
+for name in given["clouds"]:
+    try:
+        clouds.append(registry.CLOUD_REGISTRY.from_str(name))
+    except ValueError:
+        pass
+check.get_cached_enabled_clouds_or_refresh = lambda *args, **kwargs: list(clouds)
 found = {}
 for name, (tasks, edges) in given["cases"].items():
-    times, usd, error = [], None, None
+    times, error = [], None
     for _ in range(given["rounds"] + 1):
-        with sky.Dag() as dag:
-            made = {}
-            for each in tasks:
-                made[each["name"]] = sky.Task.from_yaml_config(each)
-            for source, target, gb in edges:
-                made[source].set_outputs("s3://data", gb)
-                made[source] >> made[target]
-        began = time.perf_counter()
         try:
-            optimizer.Optimizer.optimize(dag, minimize=optimizer.common.OptimizeTarget.COST, quiet=True)
-        except Exception as problem:
+            with sky.Dag() as dag:
+                made = {each["name"]: sky.Task.from_yaml_config(each) for each in tasks}
+                for source, target, gb in edges:
+                    made[source].set_outputs("s3://data", gb)
+                    made[source] >> made[target]
+            began = time.perf_counter()
+            optimizer.Optimizer.optimize(dag, minimize=common.OptimizeTarget.COST, quiet=True)
+        except BaseException as problem:
             error = f"{type(problem).__name__}: {problem}"
             break
         times.append(time.perf_counter() - began)
+        best = [str(each.best_resources) for each in dag.tasks]
         if times[-1] > 60:
             break
-    found[name] = {"times": times, "error": error}
-print("RESULT" + json.dumps(found))
+    found[name] = {"times": times, "error": error, "best": best if times else None}
+    print(name, found[name], file=sys.stderr)
+os.write(stdout, json.dumps({"clouds": [str(each) for each in clouds], "cases": found}).encode())
 """
+"""Runs in the incumbent's interpreter. On both sides all clouds count as enabled."""
 
 
 def measure_sky(python: str, files: Path, clouds: Sequence[str], only: Sequence[str]) -> dict[str, Any]:
@@ -174,15 +180,21 @@ def measure_sky(python: str, files: Path, clouds: Sequence[str], only: Sequence[
             for name, (tasks, edges) in cases().items()
             if (not only or any(part in name for part in only)) and len(tasks) <= 20
         }  # fmt: skip
-        env = {**os.environ, "HOME": home, "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+        env = {
+            **os.environ,
+            "HOME": home,
+            "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
+            "SKYPILOT_SUPPRESS_SENSITIVE_LOG": "1",
+        }
         text = json.dumps({"cases": given, "clouds": list(clouds), "rounds": 1})
         done = subprocess.run([python, "-c", SKY], input=text, env=env, capture_output=True, text=True, timeout=3600)
-    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT")), None)
-    if line is None:
+    if done.returncode or not done.stdout:
         print(f"the other planner did not run:\n{done.stderr[-2000:]}", file=sys.stderr)
         return {}
-    found: dict[str, Any] = json.loads(line.removeprefix("RESULT"))
-    return found
+    found: dict[str, Any] = json.loads(done.stdout)
+    print(f"the incumbent plans over {len(found['clouds'])} clouds", file=sys.stderr)
+    cases_found: dict[str, Any] = found["cases"]
+    return cases_found
 
 
 def cold(home: Path, clouds: Sequence[str]) -> float | None:
