@@ -329,7 +329,7 @@ def test_refreshed_prices_are_listed(stocked: Home) -> None:
     ]  # fmt: skip
     (unknown,) = stocked.json("gpus", "list", "B200:8", "--infra", "lambda")
     assert unknown["on_demand"] == {"least": None, "most": None}
-    assert 'did you mean "H100"?' in stocked("gpus", "list", "X100", code=66)[1]
+    assert 'did you mean "H100"?' in stocked("gpus", "list", "H1000", code=66)[1]
     assert {line["cloud"] for line in stocked.json("catalog", "list") if line["origin"] == "hosted"} == set(
         ALL.split(",")
     )
