@@ -10,11 +10,11 @@ of the whole call: offers from the catalog, candidates, model, solver, and the a
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import random
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -128,7 +128,7 @@ def measure(home: Path, clouds: Sequence[str], only: Sequence[str], rounds: int)
 # ------------------------------------------------------------------------------------------------- the other planner
 
 SKY = """
-import json, os, sys, time
+import copy, json, os, sys, time
 given = json.load(sys.stdin)
 stdout = os.dup(1)
 os.dup2(2, 1)
@@ -148,7 +148,7 @@ for name, (tasks, edges) in given["cases"].items():
     for _ in range(given["rounds"] + 1):
         try:
             with sky.Dag() as dag:
-                made = {each["name"]: sky.Task.from_yaml_config(each) for each in tasks}
+                made = {each["name"]: sky.Task.from_yaml_config(copy.deepcopy(each)) for each in tasks}
                 for source, target, gb in edges:
                     made[source].set_outputs("s3://data", gb)
                     made[source] >> made[target]
@@ -168,12 +168,40 @@ os.write(stdout, json.dumps({"clouds": [str(each) for each in clouds], "cases": 
 """Runs in the incumbent's interpreter. On both sides all clouds count as enabled."""
 
 
+def lend(files: Path, target: Path) -> None:
+    """Copy the catalog to where the incumbent keeps its own, with the two small files that it would download.
+
+    Some things that it takes for granted are put right first: machine types of Azure begin with `Standard_`, and one
+    machine type has the same size everywhere, and the same price in all zones of a region.
+    """
+    for cloud in (files / "catalogs" / "v8").iterdir():
+        (target / cloud.name).mkdir(parents=True)
+        with (cloud / "vms.csv").open(encoding="utf-8", newline="") as source:
+            reader = csv.DictReader(source)
+            rows, columns = list(reader), list(reader.fieldnames or ())
+        told: dict[str, dict[tuple[str, ...], str]] = {"Price": {}, "MemoryGiB": {}, "vCPUs": {}}
+        rows.sort(key=lambda row: not row["Price"] or float(row["Price"]) <= 0)  # holes take their neighbours' price
+        for row in rows:
+            if cloud.name == "azure":
+                row["InstanceType"] = f"Standard_N{row['InstanceType'].replace('-', '_')}"
+            kind = row["InstanceType"] or row["AcceleratorName"] + row["AcceleratorCount"]
+            for column, key in (("Price", (kind, row["Region"])), ("MemoryGiB", (kind,)), ("vCPUs", (kind,))):
+                known = told[column].setdefault(key, row[column])
+                row[column] = told[column][key] = known if known and float(known) > 0 else row[column]
+        with (target / cloud.name / "vms.csv").open("w", encoding="utf-8", newline="") as copied:
+            writer = csv.DictWriter(copied, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    (target / "common").mkdir()
+    accelerators = "".join(f"{name},all\n" for name in catalog_gen.GPUS)
+    (target / "common" / "accelerators.csv").write_text(f"AcceleratorName,Clouds\n{accelerators}")
+    (target / "common" / "metadata.csv").write_text("GPU,MemoryGB,Manufacturer\n")
+
+
 def measure_sky(python: str, files: Path, clouds: Sequence[str], only: Sequence[str]) -> dict[str, Any]:
     """Plans of the incumbent over the same files, where it can make them; it is given an hour at most."""
     with tempfile.TemporaryDirectory() as home:
-        for cloud in (files / "catalogs" / "v8").iterdir():
-            target = Path(home) / ".sky" / "catalogs" / "v8" / cloud.name
-            shutil.copytree(cloud, target)
+        lend(files, Path(home) / ".sky" / "catalogs" / "v8")
         given = {
             name: ([each.model_dump(mode="json", include={"name", "run", "resources"}, exclude_none=True)
                     for each in tasks], edges)
