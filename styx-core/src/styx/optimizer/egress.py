@@ -128,20 +128,16 @@ def seconds(gb: float, level: Level) -> float:
 # ------------------------------------------------------------------------------------------------------- the tables
 
 _AWS = "aws"  # https://aws.amazon.com/ec2/pricing/on-demand/ (Data Transfer): by source region only; crossing a zone
-_AWS_ZONES = flat(0.02)  # costs 0.01 on each side
+_AWS_ZONES = flat(0.02)  # costs 0.01 on each side. (Virginia <-> Ohio is 0.01, less than that; it counts as 0.02.)
 
 
-def _aws(regions: Sequence[str], between: float, internet: Rates, area: float | None = None) -> Tariff:
-    near = None if area is None else flat(area)
-    return Tariff(
-        cloud=_AWS, regions=tuple(regions), region=_AWS_ZONES, area=near, cloud_wide=flat(between), internet=internet
-    )
+def _aws(regions: Sequence[str], between: float, internet: Rates) -> Tariff:
+    return Tariff(cloud=_AWS, regions=tuple(regions), region=_AWS_ZONES, cloud_wide=flat(between), internet=internet)
 
 
 _WEST = tiered(0.09, 0.085, 0.07, 0.05)
 _AWS_TARIFFS = (
     _aws((), 0.02, _WEST),
-    _aws(("us-east-",), 0.02, _WEST, area=0.01),  # Virginia <-> Ohio
     _aws(("ap-northeast-1", "ap-northeast-3"), 0.09, tiered(0.114, 0.089, 0.086, 0.084)),
     _aws(("ap-northeast-2",), 0.08, tiered(0.126, 0.122, 0.117, 0.108)),
     _aws(("ap-southeast-2", "ap-southeast-4"), 0.098, tiered(0.114, 0.098, 0.094, 0.092)),
@@ -224,8 +220,6 @@ _CONTINENTS_AZURE = (
 
 def area_of(cloud: str, region: str) -> tuple[str | None, str | None]:
     """Area and bloc of a region, where its cloud prices by them."""
-    if cloud == _AWS:
-        return ("us-east" if region.startswith("us-east-") else None), None
     if cloud == _GCP:
         area = next((name for start, name in _CONTINENTS_GCP.items() if region.startswith(start)), None)
         return area, ("atlantic" if area in ("north-america", "europe") else None)
