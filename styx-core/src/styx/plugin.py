@@ -63,6 +63,7 @@ from styx.errors import (
     VendorDetail,
 )
 from styx.hookspecs import PROJECT
+from styx.userdata import cloud_config, public_half
 
 API_VERSION = 1
 """Version of the plugin API. A plugin built for another one is refused with the command that upgrades it."""
@@ -135,5 +136,7 @@ __all__ = [
     "WarnsBeforeEnd",
     "canonical_accelerator",
     "capabilities",
+    "cloud_config",
     "hookimpl",
+    "public_half",
 ]
