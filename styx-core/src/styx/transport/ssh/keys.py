@@ -1,4 +1,4 @@
-"""Key pairs: one that opens all nodes of this installation, and one per cluster that its nodes prove themselves with."""
+"""Key pairs: one that opens all nodes of this installation, and one per cluster by which its nodes are known."""
 
 from __future__ import annotations
 
