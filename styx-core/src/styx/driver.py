@@ -77,6 +77,8 @@ class FeatureSet(Value):
     """Bucket mounts and volumes are executed."""
     absolute_paths: bool = True
     """File mounts may land outside the node's home."""
+    disk_tiers: bool = False
+    """The root disk can be of the task's `disk_tier`."""
 
 
 class Limits(Value):

@@ -16,7 +16,13 @@ from styx.models.fields import field_docs, format_fields
 
 VALID = sorted((Path(__file__).parent / "data" / "valid").glob("*.yaml"))
 EVERYTHING = FeatureSet(
-    spot=True, ports="any_time", custom_image=True, container="docker", mounts=True, absolute_paths=True
+    spot=True,
+    ports="any_time",
+    custom_image=True,
+    container="docker",
+    mounts=True,
+    absolute_paths=True,
+    disk_tiers=True,
 )
 
 

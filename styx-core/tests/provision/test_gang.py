@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from styx.driver import Local, Node, NodeState, Place, Problem, Waiting
-from styx.errors import AmbiguousError, CapacityError, DeadlineExceeded, QuotaError, TransientError
-from styx.provision.gang import Create, Fail, Gang, List, Listed, Made, Raised, Ready, decide
+from styx.errors import (
+    AmbiguousError,
+    CapacityError,
+    DeadlineExceeded,
+    DriverError,
+    QuotaError,
+    Scope,
+    TransientError,
+    VendorDetail,
+)
+from styx.provision.gang import (
+    LONGEST_BACKOFF_S,
+    TROUBLE_S,
+    Create,
+    Fail,
+    Gang,
+    List,
+    Listed,
+    Made,
+    Raised,
+    Ready,
+    decide,
+)
 
 PLACE = Place(cloud="c", account="a", region="r")
 REACH = Local(home="/h", state="/s")
@@ -126,3 +149,28 @@ def test_whatever_the_cloud_says(story: list[tuple[object, float]]) -> None:
         now += action.after_s
     _, last = decide(state, Made((node(0, NodeState.PENDING),)), START + 1001)
     assert isinstance(last, Fail)
+
+
+def test_trouble_backs_off_and_ends_in_the_next_region() -> None:
+    state, now, pauses = gang(1), START, list[float]()
+    state = replace(state, deadline=START + 5000, limit=START + 5000)
+    error = TransientError("503", retry_after_s=0.0, vendor=VendorDetail(code="Unavailable"))
+    while True:
+        state, action = decide(state, Raised(error), now)
+        if not isinstance(action, Create):
+            break
+        pauses.append(action.after_s)
+        now += action.after_s + 0.5
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_BACKOFF_S
+    assert TROUBLE_S < now - START < TROUBLE_S + 30
+    assert isinstance(action, Fail)
+    assert isinstance(action.error, DriverError)
+    assert (action.error.scope, action.error.vendor.code) == (Scope.REGION, "Unavailable")
+
+
+def test_one_good_answer_ends_the_trouble() -> None:
+    state, _ = decide(gang(1), Raised(TransientError("busy")), START)
+    assert state.troubles == 1
+    state, _ = decide(state, Made((node(0, NodeState.PENDING),)), START + 10)
+    assert (state.troubles, state.trouble_since) == (0, None)

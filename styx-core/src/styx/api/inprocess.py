@@ -308,7 +308,9 @@ class InProcess(CatalogCalls):
     def check(self, clouds: Sequence[str] = ()) -> list[CheckView]:
         """See `Client.check`."""
         world = self.world
-        names = list(clouds) or world.hub.installed_clouds()
+        allowed = world.config.allowed_clouds
+        spared = {name for name in world.hub.installed_clouds() if allowed is not None and name not in allowed}
+        names = list(clouds) or [name for name in world.hub.installed_clouds() if name not in spared]
         for name in names:
             if name not in world.hub.installed_clouds():
                 world.cloud(name)  # says how to install it

@@ -52,6 +52,11 @@ class Features(Protocol):
         """File mounts outside the node's home."""
         ...
 
+    @property
+    def disk_tiers(self) -> bool:
+        """Root disks of several kinds."""
+        ...
+
 
 @dataclass(frozen=True)
 class Executed:
@@ -132,7 +137,7 @@ TABLE: Final[Mapping[str, Status]] = {
     "resources.use_spot": Executed(lambda features: features.spot, "the place has no spot machines"),
     "resources.disk_size": _YES,
     "resources.ephemeral_storage": _YES,
-    "resources.disk_tier": _DISKS,
+    "resources.disk_tier": Executed(lambda features: features.disk_tiers, "the place has one kind of disk"),
     "resources.network_tier": _YES,
     "resources.local_disk": Refused("no cloud of this release lists local disks"),
     "resources.max_hourly_cost": _YES,
@@ -161,7 +166,7 @@ TABLE: Final[Mapping[str, Status]] = {
 """Status of each field, by dotted name; `*` is any key. What is below a refused field is refused as well."""
 
 EVERYWHERE: Final[Mapping[str, frozenset[str]]] = {"resources.disk_tier": frozenset({"best", "none"})}
-"""Values of refused fields that ask for nothing: the best of a place that has one kind is that kind."""
+"""Values that ask for nothing: the best of a place that has one kind is that kind."""
 
 
 def status_of(field: str) -> Status | None:

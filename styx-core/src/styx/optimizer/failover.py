@@ -23,7 +23,7 @@ def survives(choice: Choice, refused: Choice, scope: Scope) -> bool:
         return True
     if scope is Scope.REGION:
         return False
-    if mine.zone != theirs.zone:
+    if (mine.zone or choice.offer.zone) != (theirs.zone or refused.offer.zone):
         return True
     if scope is Scope.ZONE:
         return False

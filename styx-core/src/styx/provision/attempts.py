@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from styx.driver import Node, NodeRequest, NodeState
-from styx.errors import CapacityError, CloudError, NoPlaceLeft, StyxError
-from styx.optimizer.problem import Choice
-from styx.provision import failover, gang, ledger
+from styx.errors import CapacityError, CloudError, NoPlaceLeft, Scope, StyxError, TransientError
+from styx.optimizer.problem import Choice, Selector
+from styx.provision import failover, gang, ledger, request
 from styx.provision.claim import Claim
 from styx.provision.removal import quietly, remove
+from styx.provision.request import Wanted
 from styx.provision.world import World
 from styx.state.rows import Attempt, ClusterState, Refusal
 
@@ -19,42 +20,79 @@ CREATE_DEADLINE_S = 900.0
 """How long one gang may take to run, unless the cloud asks for more patience."""
 CREATE_LIMIT_S = 6 * 3600.0
 """What no cloud's request for patience passes."""
+RELEASE_DEADLINE_S = 300.0
+"""How long a failed attempt's machines are watched going away before the next place is tried."""
+FIRST_NOTE_S = 3.0
+NOTE_EVERY_S = 15.0
+"""When the first line, and how often another, says what a cloud is waiting for."""
+
+Replan = Callable[[Sequence[Selector]], Sequence[Choice]]
+"""Ranked choices outside of what is blocked; NoPlaceLeft when there are none."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What every attempt of a launch has in common."""
+class Refused:
+    """One attempt that came to nothing."""
 
-    operation: str
-    count: int
-    ssh_public_key: str | None = None
-    ports: tuple[int, ...] = ()
-    disk_gib: float | None = None
-    disk_tier: str | None = None
-    labels: dict[str, str] | None = None
+    choice: Choice
+    error: StyxError
+    scope: Scope
 
 
-def make_nodes(claim: Claim, choices: Sequence[Choice], wanted: Wanted) -> tuple[Choice, tuple[Node, ...]]:
+def make_nodes(
+    claim: Claim, choices: Sequence[Choice], wanted: Wanted, replan: Replan | None = None
+) -> tuple[Choice, tuple[Node, ...]]:
     """Try the choices in order until one gives all nodes; what a failed attempt made is removed before the next.
+
+    Args:
+        claim: On the cluster.
+        choices: The plan's, best first.
+        wanted: What all attempts have in common.
+        replan: Asked for a fresh ranking after each refusal; without it the rest of `choices` is gone through.
 
     Raises:
         NoPlaceLeft: All refused; the message is a table of the reasons.
         UnsupportedError: A refusal that no other place can mend.
     """
-    reasons: list[tuple[Choice, StyxError]] = []
-    left = tuple(choices)
+    refused: list[Refused] = []
+    left, unfit = _fitting(choices, wanted)
     while left:
         choice = left[0]
         try:
             return choice, _attempt(claim, choice, wanted)
         except StyxError as error:
             scope = failover.scope_of(error)
-            reasons.append((choice, error))
-            _remember(claim.world, choice, error)
             if scope is None:
                 raise
-            left = failover.remaining(left, choice, scope)
-    raise NoPlaceLeft(_table(reasons), hint="see `styx why` for the clouds' own words, or use --retry-until-up")
+            refused.append(Refused(choice, error, scope))
+            _remember(claim.world, choice, error)
+        left = _left_after(claim, left, refused, wanted, replan)
+    if not refused and unfit:
+        raise NoPlaceLeft("no place that fits can be tried: " + "; ".join(sorted(set(unfit))))
+    raise NoPlaceLeft(table(refused), hint="see `styx why` for the clouds' own words, or use --retry-until-up")
+
+
+def _left_after(
+    claim: Claim, left: Sequence[Choice], refused: Sequence[Refused], wanted: Wanted, replan: Replan | None
+) -> list[Choice]:
+    """What to try next: planned anew, without anything that a refusal of this launch reaches."""
+    if replan is not None:
+        try:
+            blocked = [failover.block_of(each.choice, each.scope) for each in refused]
+            left, _ = _fitting(replan(list(dict.fromkeys(blocked))), wanted)
+        except NoPlaceLeft:
+            return []
+        except StyxError as error:  # such as a catalog that can't be read just now: the earlier ranking is still good
+            claim.world.hub.report(f"planned with what was known before: {error.message}")
+    rest: Sequence[Choice] = left
+    for each in refused:
+        rest = failover.remaining(rest, each.choice, each.scope)
+    return list(rest)
+
+
+def _fitting(choices: Sequence[Choice], wanted: Wanted) -> tuple[list[Choice], list[str]]:
+    reasons = [(choice, request.unfit(choice, wanted.asked.get(choice.requirement))) for choice in choices]
+    return [choice for choice, reason in reasons if reason is None], [reason for _, reason in reasons if reason]
 
 
 def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
@@ -74,7 +112,7 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
     what = f"{wanted.count} x {choice.offer.instance_type} in {choice.place}"
     world.tell(row.key, wanted.operation, "attempt", "started", what, attempt=attempt_id)
     try:
-        nodes = _drive(claim, choice, _request(world, row.key, token, choice, wanted))
+        nodes = _drive(claim, choice, request.node_request(world, row, token, choice, wanted), wanted.operation)
     except (StyxError, KeyboardInterrupt) as error:
         _close_failed(claim, attempt_id, choice, wanted, error)
         raise
@@ -88,51 +126,66 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
     return nodes
 
 
-def _request(world: World, key: str, token: str, choice: Choice, wanted: Wanted) -> NodeRequest:
-    return NodeRequest(
-        token=token,
-        cluster=key,
-        store=world.store.store_id,
-        place=choice.place,
-        offer=choice.offer,
-        count=wanted.count,
-        ssh_public_key=wanted.ssh_public_key,
-        ports=wanted.ports,
-        disk_gib=wanted.disk_gib,
-        disk_tier=wanted.disk_tier,
-        labels=wanted.labels or {},
-    )
-
-
-def _drive(claim: Claim, choice: Choice, request: NodeRequest) -> tuple[Node, ...]:
+def _drive(claim: Claim, choice: Choice, asked: NodeRequest, operation: str) -> tuple[Node, ...]:
     """Perform what `gang.decide` asks for, until the gang is ready or has failed."""
     world = claim.world
     driver = world.provisioner(choice.place.cloud)
     now = world.timestamp()
     poll_s = min(driver.cloud.limits.min_poll_s, 5.0)
-    state = gang.Gang(request.count, now + CREATE_DEADLINE_S, now + CREATE_LIMIT_S, poll_s)
+    state = gang.Gang(asked.count, now + CREATE_DEADLINE_S, now + CREATE_LIMIT_S, poll_s)
     seen: gang.Seen = None
+    patience = Patience(world, claim.key, operation, choice)
     while True:
         state, action = gang.decide(state, seen, world.timestamp())
         if isinstance(action, gang.Ready):
             return action.nodes
         if isinstance(action, gang.Fail):
             raise action.error
+        patience.tell(seen)
         world.sleep(action.after_s)
         claim.check()
         try:
             if isinstance(action, gang.Create):
-                seen = gang.Made(tuple(driver.create(request)))
+                seen = gang.Made(tuple(driver.create(asked)))
             else:
-                listed = driver.nodes(choice.place, request.cluster)
-                seen = gang.Listed(tuple(node for node in listed if _is_of(node, request)))
+                listed = driver.nodes(choice.place, asked.cluster)
+                seen = gang.Listed(tuple(node for node in listed if _is_of(node, asked)))
         except StyxError as error:
             seen = gang.Raised(error)
 
 
-def _is_of(node: Node, request: NodeRequest) -> bool:
+class Patience:
+    """Says now and then what a cloud is waiting for."""
+
+    def __init__(self, world: World, key: str, operation: str, choice: Choice) -> None:
+        self._world, self._key, self._operation, self._choice = world, key, operation, choice
+        self._next = world.timestamp() + FIRST_NOTE_S
+
+    def tell(self, seen: gang.Seen) -> None:
+        """Note what was seen, when it is time for a line."""
+        words = waiting_for(seen)
+        if words is None or self._world.timestamp() < self._next:
+            return
+        self._next = self._world.timestamp() + NOTE_EVERY_S
+        self._world.tell(self._key, self._operation, "attempt", "note", f"{self._choice.place}: {words}")
+
+
+def waiting_for(seen: gang.Seen) -> str | None:
+    """Why an attempt goes on waiting, in words; None when there is nothing to say."""
+    if isinstance(seen, gang.Raised):
+        kind = "not now" if isinstance(seen.error, TransientError) else "its answer was lost, looking for the machines"
+        return f"{kind}: {seen.error.message}"
+    pending = [node for node in seen.nodes if node.state is NodeState.PENDING] if seen is not None else []
+    if not pending:
+        return None
+    reasons = {node.waiting.reason or node.waiting.kind for node in pending if node.waiting is not None}
+    why = f" ({', '.join(sorted(reasons))})" if reasons else ""
+    return f"waiting for {len(pending)} of {len(seen.nodes) if seen else 0} machines{why}"
+
+
+def _is_of(node: Node, asked: NodeRequest) -> bool:
     if node.token is not None:
-        return node.token == request.token
+        return node.token == asked.token
     return node.state is not NodeState.TERMINATED
 
 
@@ -158,7 +211,17 @@ def _close_failed(claim: Claim, attempt_id: int, choice: Choice, wanted: Wanted,
     known = error.created if isinstance(error, CloudError) else ()
     lag_s = world.cloud(choice.place.cloud).limits.listing_lag_s
     not_before = world.timestamp() + lag_s
-    left = quietly(lambda: remove(world, choice.place, key, known=known, not_before=not_before, check=claim.check))
+    left = quietly(
+        lambda: remove(
+            world,
+            choice.place,
+            key,
+            known=known,
+            not_before=not_before,
+            check=claim.check,
+            deadline_s=RELEASE_DEADLINE_S + lag_s,
+        )
+    )
     if left is None:
         world.store.update_attempt(attempt_id, {"state": "released"})
         return
@@ -179,9 +242,19 @@ def _remember(world: World, choice: Choice, error: StyxError) -> None:
         )
 
 
-def _table(reasons: Sequence[tuple[Choice, StyxError]]) -> str:
+def table(refused: Sequence[Refused]) -> str:
+    """All refusals of a launch: where, what, the vendor's code, and why in plain words."""
+    rows = [
+        (str(each.choice.place), each.choice.offer.instance_type, _code(each.error), each.error.message)
+        for each in refused
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)] if rows else [0, 0, 0]
     lines = ["every place refused:"]
-    for choice, error in reasons:
-        code = error.vendor.code if isinstance(error, CloudError) and error.vendor.code else type(error).__name__
-        lines.append(f"  {choice.place}  {choice.offer.instance_type}  {code}  {error.message}")
+    for row in rows:
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=False))
+        lines.append(f"  {'  '.join(cells)}  {row[3]}")
     return "\n".join(lines)
+
+
+def _code(error: StyxError) -> str:
+    return error.vendor.code if isinstance(error, CloudError) and error.vendor.code else type(error).__name__

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from styx.errors import CloudError, DeadlineExceeded, Scope, StyxError, UnsupportedError
-from styx.optimizer.failover import remaining, survives
+from styx.optimizer.failover import block_of, remaining, survives
 
-__all__ = ["remaining", "scope_of", "survives"]
+__all__ = ["block_of", "remaining", "scope_of", "survives"]
 
 
 def scope_of(error: StyxError) -> Scope | None:

@@ -10,7 +10,20 @@ from dataclasses import dataclass, replace
 
 from styx import errors
 from styx.driver import Node, NodeState, Problem
-from styx.errors import AmbiguousError, CapacityError, CloudError, DeadlineExceeded, StyxError, TransientError
+from styx.errors import (
+    AmbiguousError,
+    CapacityError,
+    CloudError,
+    DeadlineExceeded,
+    DriverError,
+    StyxError,
+    TransientError,
+)
+
+TROUBLE_S = 300.0
+"""How long a cloud may answer with nothing but transient errors before the next place is tried."""
+LONGEST_BACKOFF_S = 20.0
+"""Longest pause that we choose ourselves between two such answers; the cloud may ask for more."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,8 @@ class Gang:
         limit: Unix time that no patience passes.
         poll_s: Pause between two looks.
         settle_until: Set after a lost reply: until then the listing is asked, before anything is made again.
+        trouble_since: Unix time of the first of an unbroken row of transient errors.
+        troubles: How many there were.
     """
 
     count: int
@@ -30,6 +45,8 @@ class Gang:
     limit: float
     poll_s: float = 1.0
     settle_until: float | None = None
+    trouble_since: float | None = None
+    troubles: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,7 @@ def decide(gang: Gang, seen: Seen, now: float) -> tuple[Gang, Action]:
         return gang, Create()
     if isinstance(seen, Raised):
         return _after_error(gang, seen.error, now)
+    gang = replace(gang, trouble_since=None, troubles=0)
     if isinstance(seen, Listed) and len(seen.nodes) < gang.count:
         if gang.settle_until is not None and now < gang.settle_until:
             return gang, List(gang.poll_s)
@@ -106,10 +124,21 @@ def _after_error(gang: Gang, error: StyxError, now: float) -> tuple[Gang, Action
         settled = now + error.settle_s
         return replace(gang, settle_until=settled, deadline=max(gang.deadline, settled + gang.poll_s)), List()
     if isinstance(error, TransientError):
-        if gang.settle_until is not None:
-            return _within(gang, now, List(max(error.retry_after_s, gang.poll_s)), error)
-        return _within(gang, now, Create(max(error.retry_after_s, 0.1)), error)
+        return _after_trouble(gang, error, now)
     return gang, Fail(error)
+
+
+def _after_trouble(gang: Gang, error: TransientError, now: float) -> tuple[Gang, Action]:
+    """The same call again, with growing pauses, as long as the cloud's trouble does not last too long."""
+    since = gang.trouble_since if gang.trouble_since is not None else now
+    if now - since > TROUBLE_S:
+        words = f"{gang.troubles + 1} times in {now - since:.0f} s the cloud said that it can't now: {error.message}"
+        return gang, Fail(DriverError(words, vendor=error.vendor, created=error.created))
+    backoff_s = min(0.1 * 2 ** min(gang.troubles, 10), LONGEST_BACKOFF_S)
+    gang = replace(gang, trouble_since=since, troubles=gang.troubles + 1)
+    if gang.settle_until is not None:
+        return _within(gang, now, List(max(error.retry_after_s, backoff_s, gang.poll_s)), error)
+    return _within(gang, now, Create(max(error.retry_after_s, backoff_s)), error)
 
 
 def _after_nodes(gang: Gang, nodes: tuple[Node, ...], now: float) -> tuple[Gang, Action]:

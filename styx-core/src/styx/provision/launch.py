@@ -15,12 +15,14 @@ from styx.provision import attempts, jobs, ledger, nodeup, planning, reconcile, 
 from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
 from styx.provision.removal import quietly, remove
+from styx.provision.request import Wanted
 from styx.provision.steps import step
 from styx.provision.world import World
 from styx.state.rows import ClusterRow, ClusterState
 
 if TYPE_CHECKING:
     from styx.models import Task
+    from styx.optimizer.problem import Choice, Selector
     from styx.provision.nodeup import Up
     from styx.provision.teardown import Quiesce
 
@@ -236,17 +238,15 @@ def _create(claim: Claim, op: str, task: Task, options: LaunchOptions) -> None:
     world = claim.world
     deadline = world.timestamp() + world.retry_for_s(options.retry_for_s)
     pause_s = RETRY_PAUSES_S[0]
-    wanted = attempts.Wanted(
-        operation=op,
-        count=task.num_nodes,
-        ports=task.resources.port_numbers(),
-        disk_gib=task.resources.disk_size,
-        disk_tier=task.resources.disk_tier,
-        labels=dict(task.resources.labels or {}),
-    )
+    asked = {planning.label(each): each for each in reversed(task.resources.alternatives())}
+    wanted = Wanted(operation=op, count=task.num_nodes, asked=asked)
+
+    def replan(blocked: Sequence[Selector]) -> Sequence[Choice]:
+        return planning.plan_task(world, task, blocked).choices
+
     while True:
         try:
-            attempts.make_nodes(claim, planning.plan_task(world, task).choices, wanted)
+            attempts.make_nodes(claim, replan(()), wanted, replan)
             return
         except NoPlaceLeft as error:
             if not options.retry_until_up or world.timestamp() + pause_s > deadline:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from styx.driver import CatalogRow, FeatureSet, Place
 from styx.errors import NoPlaceLeft, NotExecutable, StyxError
-from styx.optimizer.problem import Plan, Problem, Requirement
+from styx.optimizer.problem import Plan, Problem, Requirement, Selector
 from styx.provision import budgets, offers
 from styx.provision.guard import call
 from styx.provision.world import World
@@ -63,8 +63,13 @@ def label(wanted: Resources) -> str:
     return " ".join(part for part in parts if part) or "any machine"
 
 
-def plan_task(world: World, task: Task, blocked: Sequence[Place] = ()) -> Plan:
+def plan_task(world: World, task: Task, blocked: Sequence[Selector] = ()) -> Plan:
     """Ranked choices for a task over all enabled clouds.
+
+    Args:
+        world: Plugins, the catalog, what was refused lately.
+        task: Already amended.
+        blocked: What refused in this launch.
 
     Raises:
         NoPlaceLeft: Nothing fits; the message says which requirement kills it.
@@ -82,13 +87,19 @@ def plan_task(world: World, task: Task, blocked: Sequence[Place] = ()) -> Plan:
         alternatives=alternatives,
         ordered=task.resources.is_ordered,
         enabled=places,
-        blocked=tuple(blocked),
     )
     plan = world.hub.plan(problem) or _greedy(problem, rows, features)
+    if blocked:
+        plan = _without(plan, blocked)
     if not plan.choices:
         reasons = "\n".join(f"  {loser.what}: {loser.reason}" for loser in plan.losers)
         raise NoPlaceLeft(f"no enabled cloud can run this task:\n{reasons}" if reasons else "nothing is for sale")
     return budgets.within(world, plan)
+
+
+def _without(plan: Plan, blocked: Sequence[Selector]) -> Plan:
+    left = [each for each in plan.choices if not any(block.covers(each.place, each.offer) for block in blocked)]
+    return plan.model_copy(update={"choices": tuple(left)})
 
 
 def _greedy(problem: Problem, rows: Sequence[CatalogRow], features: dict[str, FeatureSet]) -> Plan:

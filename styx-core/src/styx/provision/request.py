@@ -1,0 +1,151 @@
+"""What a cloud is asked for in one attempt: the plan's choice, the task's wishes, the cluster's keys and lease."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from styx.driver import FeatureSet, Image, Market, NodeRequest
+from styx.optimizer.problem import Choice
+from styx.provision.offers import EMBEDDED
+from styx.provision.world import World
+from styx.state.rows import ClusterRow
+
+if TYPE_CHECKING:
+    from styx.driver import DriverConfig
+    from styx.models import Resources
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What every attempt of a launch has in common.
+
+    Attributes:
+        operation: The launch.
+        count: Nodes.
+        asked: The task's alternatives, by the labels that the plan's choices carry.
+    """
+
+    operation: str
+    count: int
+    asked: Mapping[str, Resources] = field(default_factory=dict)
+
+
+def features_of(world: World, choice: Choice) -> FeatureSet:
+    """What the chosen machines can do."""
+    return choice.offer.features or world.cloud(choice.place.cloud).features
+
+
+def unfit(choice: Choice, asked: Resources | None) -> str | None:
+    """Why a choice can't be tried although it fits: the image is named for other regions. None when it can."""
+    image = asked.image_id if asked else None
+    if image is None or not image.machine_by_region or choice.place.region in image.machine_by_region:
+        return None
+    return f"image_id names no image for {choice.place.region}"
+
+
+def node_request(world: World, row: ClusterRow, token: str, choice: Choice, wanted: Wanted) -> NodeRequest:
+    """The request of one attempt. Makes the keys that it needs, as files under `keys/`; none is in the database."""
+    asked = wanted.asked.get(choice.requirement)
+    features = features_of(world, choice)
+    reached_by_ssh = choice.place.cloud != EMBEDDED
+    settings = world.hub.context(choice.place.cloud).config
+    return NodeRequest(
+        token=token,
+        cluster=row.key,
+        store=world.store.store_id,
+        place=choice.place,
+        offer=choice.offer,
+        count=wanted.count,
+        image=image_of(asked, choice, features),
+        ssh_public_key=login_key(world) if reached_by_ssh else None,
+        host_key=host_key(world, row.key) if reached_by_ssh and features.user_data else None,
+        boot_script=boot_script() if reached_by_ssh and features.user_data else None,
+        ports=asked.port_numbers() if asked and features.ports != "never" else (),
+        disk_gib=asked.disk_size if asked else None,
+        disk_tier=asked.disk_tier if asked else None,
+        labels=dict(asked.labels or {}) if asked else {},
+        network=network_of(settings),
+        options=options_of(settings),
+        bid_usd_per_hour=bid(choice, asked),
+        ends_at=ends_at(row),
+    )
+
+
+def image_of(asked: Resources | None, choice: Choice, features: FeatureSet) -> Image | None:
+    """The user's image: the container itself where nodes are containers, else the machine's, by region if so given."""
+    image = asked.image_id if asked else None
+    if image is None:
+        return None
+    if image.docker and features.container == "node":
+        return Image(kind="container", ref=image.docker)
+    ref = image.machine_by_region.get(choice.place.region, image.machine)
+    return Image(kind="machine", ref=ref) if ref else None
+
+
+def bid(choice: Choice, asked: Resources | None) -> float | None:
+    """The highest price for one machine: the task's limit, else (where a price must be named) the offer's own."""
+    limit = asked.max_hourly_cost if asked else None
+    if choice.offer.market is Market.BID:
+        return limit if limit is not None else choice.offer.usd_per_hour
+    return limit if choice.offer.market is Market.SPOT else None
+
+
+def ends_at(row: ClusterRow) -> datetime | None:
+    """When the cloud itself may end the machines: the lease's greatest age, where ending means removing."""
+    if row.lease.get("max_age_s") is None or row.lease.get("action") != "down":
+        return None
+    return row.created_at + timedelta(seconds=row.lease["max_age_s"])
+
+
+def network_of(settings: DriverConfig) -> dict[str, str]:
+    """The driver's own network choices: its setting `network`, when it has one."""
+    network = getattr(settings, "network", None)
+    if not isinstance(network, Mapping):
+        return {}
+    return {str(name): str(value) for name, value in network.items() if value is not None}
+
+
+def options_of(settings: DriverConfig) -> dict[str, Any]:
+    """The driver's other settings that somebody gave. Secrets stay in its context."""
+    given = settings.model_fields_set - {"network"}
+    secret = {name for name in given if isinstance(getattr(settings, name), SecretStr)}
+    return settings.model_dump(mode="json", include=given - secret)
+
+
+def login_key(world: World) -> str | None:
+    """The public half of this installation's key, made when it is first needed."""
+    try:
+        from styx.transport.ssh import keys  # type: ignore[import-not-found]
+    except ImportError:
+        return None
+    public: str = keys.login_key(world.store.folders).public
+    return public
+
+
+def host_key(world: World, cluster: str) -> SecretStr | None:
+    """The private host key that all nodes of a cluster are given."""
+    try:
+        from styx.transport.ssh import keys
+    except ImportError:
+        return None
+    private: SecretStr = keys.host_key(world.store.folders, cluster).private()
+    return private
+
+
+def forget_keys(world: World, cluster: str) -> None:
+    """Remove the host key of a cluster that is gone."""
+    try:
+        from styx.transport.ssh import keys
+    except ImportError:
+        return
+    keys.forget_host_key(world.store.folders, cluster)
+
+
+def boot_script() -> str | None:
+    """What brings the agent back when a machine starts again."""
+    return None

@@ -1,0 +1,127 @@
+"""What a cloud is asked for, and what is said while it takes its time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import Field, SecretStr
+
+from styx.driver import CatalogRow, DriverConfig, FeatureSet, Image, Market, Node, NodeState, Place, Waiting
+from styx.errors import AmbiguousError, CapacityError, CloudError, QuotaError, Scope, TransientError, VendorDetail
+from styx.models import Resources
+from styx.optimizer.problem import Choice
+from styx.provision import gang
+from styx.provision.attempts import Refused, table, waiting_for
+from styx.provision.request import bid, ends_at, image_of, network_of, options_of, unfit
+from styx.state.rows import ClusterRow, ClusterState
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+PLACE = Place(cloud="c", account="a", region="r1")
+
+
+def choice(market: Market = Market.ON_DEMAND, region: str = "r1", usd_per_hour: float | None = 2.0) -> Choice:
+    row = CatalogRow(cloud="c", instance_type="big", region=region, market=market, usd_per_hour=usd_per_hour)
+    place = Place(cloud="c", account="a", region=region)
+    return Choice(place=place, offer=row, usd_per_hour=usd_per_hour, requirement="any")
+
+
+def asked(**fields: Any) -> Resources:
+    return Resources.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("image_id", "container", "image"),
+    [
+        (None, "none", None),
+        ("ami-1", "docker", Image(kind="machine", ref="ami-1")),
+        ({"r1": "ami-1", "r2": "ami-2"}, "docker", Image(kind="machine", ref="ami-1")),
+        ("docker:ubuntu:24.04", "node", Image(kind="container", ref="ubuntu:24.04")),
+        ("docker:ubuntu:24.04", "docker", None),
+    ],
+)
+def test_image(image_id: Any, container: Any, image: Image | None) -> None:
+    wanted = asked(image_id=image_id) if image_id else asked()
+    assert image_of(wanted, choice(), FeatureSet(container=container, custom_image=True)) == image
+
+
+def test_an_image_for_other_regions_is_a_reason() -> None:
+    wanted = asked(image_id={"r2": "ami-2"})
+    assert unfit(choice(region="r1"), wanted) == "image_id names no image for r1"
+    assert unfit(choice(region="r2"), wanted) is None
+
+
+def test_bids() -> None:
+    assert bid(choice(Market.ON_DEMAND), asked(max_hourly_cost=3)) is None
+    assert bid(choice(Market.SPOT), asked()) is None
+    assert bid(choice(Market.SPOT), asked(max_hourly_cost=3)) == 3
+    assert bid(choice(Market.BID), asked()) == 2.0
+    assert bid(choice(Market.BID), asked(max_hourly_cost=3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("lease", "seconds"),
+    [
+        ({}, None),
+        ({"max_age_s": 60.0}, None),
+        ({"max_age_s": 60.0, "action": "down"}, 60.0),
+        ({"action": "down"}, None),
+    ],
+)
+def test_a_cloud_is_given_an_end_only_where_the_end_removes(lease: dict[str, Any], seconds: float | None) -> None:
+    row = ClusterRow(
+        key="k",
+        name="n",
+        owner="me",
+        state=ClusterState.INIT,
+        num_nodes=1,
+        created_at=NOW,
+        last_use_at=NOW,
+        lease=lease,
+    )
+    end = ends_at(row)
+    assert (None if end is None else (end - NOW).total_seconds()) == seconds
+
+
+class Settings(DriverConfig):
+    """Of a test's driver."""
+
+    network: dict[str, str | None] = Field(default_factory=lambda: {"vpc": "vpc-1", "subnet": None})
+    """Where."""
+    token: SecretStr = SecretStr("canary")
+    """Not to be passed on."""
+    fleet: bool = False
+    """Something else."""
+
+
+def test_settings_reach_the_request_and_secrets_do_not() -> None:
+    assert network_of(Settings()) == {"vpc": "vpc-1"}
+    given = options_of(Settings(token=SecretStr("canary"), fleet=True, network={}))
+    assert given == {"fleet": True}
+    assert network_of(DriverConfig()) == {}
+
+
+def test_what_is_said_of_a_wait() -> None:
+    booting = Waiting(kind="booting", reason="the machine boots")
+    nodes = [
+        Node(id=f"n{rank}", cluster="k", rank=rank, place=PLACE, state=state, waiting=waiting)
+        for rank, (state, waiting) in enumerate([(NodeState.PENDING, booting), (NodeState.RUNNING, None)])
+    ]
+    assert waiting_for(gang.Made(tuple(nodes))) == "waiting for 1 of 2 machines (the machine boots)"
+    assert waiting_for(gang.Made(tuple(nodes[1:]))) is None
+    assert waiting_for(None) is None
+    assert waiting_for(gang.Raised(TransientError("503"))) == "not now: 503"
+    assert "lost" in (waiting_for(gang.Raised(AmbiguousError("gone"))) or "")
+
+
+def test_the_table_has_the_vendors_codes_and_plain_words() -> None:
+    errors: list[CloudError] = [
+        CapacityError("none left", vendor=VendorDetail(code="InsufficientInstanceCapacity")),
+        QuotaError("the quota is used up"),
+    ]
+    text = table([Refused(choice(), error, Scope.ZONE) for error in errors])
+    assert text.splitlines()[1:] == [
+        "  c/r1  big  InsufficientInstanceCapacity  none left",
+        "  c/r1  big  QuotaError                    the quota is used up",
+    ]
