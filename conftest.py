@@ -10,13 +10,19 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+if TYPE_CHECKING:
+    from styx.testing.machines import Machines
+
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 CROWDED = ("tests/chaos/", "styx-core/tests/backends/")
 """Tests that fill the machine with processes: never two of them at the same time."""
+HOSTS = "machines"
+"""The fixture of tests that boot hosts: these, too, run one after the other."""
 NOBODY = 65534
 MEASURED = {"styx-core": "styx-core/src/", "styx-agent": "styx-agent/src/", "styx-cli": "styx-cli/src/"}
 EXTRA_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"))
@@ -41,14 +47,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     A test marked `debian(package, command, *arguments)` is skipped where the command is missing or, with arguments,
     fails; the reason names the package.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(CROWDED))
+    items.sort(key=lambda item: (not item.nodeid.startswith(CROWDED), not uses_hosts(item)))
     for item in items:
-        group = "crowded" if item.nodeid.startswith(CROWDED) else item.nodeid.split("::")[0]
+        group = HOSTS if uses_hosts(item) else item.nodeid.split("::")[0]
+        group = "crowded" if item.nodeid.startswith(CROWDED) else group
         item.add_marker(pytest.mark.xdist_group(group))
         for mark in item.iter_markers("debian"):
             package, *probe = mark.args
             if not works(tuple(probe)):
                 item.add_marker(pytest.mark.skip(reason=f"needs Debian package {package}: {' '.join(probe)} fails"))
+
+
+def uses_hosts(item: pytest.Item) -> bool:
+    """Whether a test boots hosts."""
+    return HOSTS in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture
+def machines() -> Iterator[Machines]:
+    """A network of its own for the test, to boot real SSH hosts in; skips the test where they can't be had."""
+    from styx.testing.machines import Machines
+
+    if reason := Machines.unavailable():
+        pytest.skip(reason)
+    with Machines() as room:
+        yield room
 
 
 @functools.cache
