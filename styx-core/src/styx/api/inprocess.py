@@ -29,6 +29,7 @@ from styx.errors import NotFound, PermissionRefused, StyxError
 from styx.provision import budgets, launch, ledger, nodeup, planning, reconcile, submit, sweep, teardown
 from styx.provision import follow as jobs_of
 from styx.provision.options import LaunchOptions, OptimizeOptions
+from styx.provision.search import Search
 from styx.provision.world import World
 from styx.state.ledger import cost_of
 from styx.state.rows import ClusterRow, ClusterState
@@ -104,14 +105,14 @@ class InProcess(CatalogCalls):
                 costs_money=paid,
                 warnings=tuple(budgets.check(world, row.place.cloud, price)) if paid else (),
             )
-        plan = planning.plan_task(world, task)
+        plan = Search(world, task, options.hours, explain=True).plan()
         offers = [convert.planned(each, free=world.cloud(each.place.cloud).free) for each in plan.choices]
         return LaunchPlan(
             cluster=options.cluster or launch.fresh_name(world, task),
             reuse=False,
             num_nodes=task.num_nodes,
             offers=tuple(offers),
-            losers=(*((loser.what, loser.reason) for loser in plan.losers), *convert.beaten(plan.choices)),
+            losers=tuple((loser.what, loser.reason) for loser in plan.losers),
             lease=lease,
             costs_money=not all(each.free for each in offers),
             warnings=tuple(budgets.check(world, offers[0].place.cloud, offers[0].usd_per_hour)),

@@ -47,12 +47,13 @@ def _gather_one(
     problem: GraphProblem, task: GraphTask, offers: Offers, features_of: FeaturesOf, spots: Spots
 ) -> Gathered:
     candidates = Candidates()
-    seen: set[tuple[str, str, str, str | None, str]] = set()
+    seen: set[tuple[object, ...]] = set()
     kept_out: Counter[tuple[str, str]] = Counter()
     for index, wanted in enumerate(task.alternatives):
         checks = all_checks(wanted, task.num_nodes, features_of)
         for row in offers(wanted):
-            key = (row.cloud, row.instance_type, row.region, row.zone, row.market)
+            sort = (row.instance_type, row.accelerator_name, row.accelerator_count, row.market)
+            key = (row.cloud, row.region, row.zone, *sort)
             if key in seen or not _passes(checks, row):
                 continue
             places = spots.of(row)

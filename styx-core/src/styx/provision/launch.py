@@ -16,13 +16,13 @@ from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
 from styx.provision.removal import quietly, remove
 from styx.provision.request import Wanted
+from styx.provision.search import Search
 from styx.provision.steps import step
 from styx.provision.world import World
 from styx.state.rows import ClusterRow, ClusterState
 
 if TYPE_CHECKING:
     from styx.models import Task
-    from styx.optimizer.problem import Choice, Selector
     from styx.provision.nodeup import Up
     from styx.provision.teardown import Quiesce
 
@@ -86,7 +86,7 @@ def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce
     row = _settled(world, name, quiesce)
     fresh = row is None
     if row is None:
-        plan = planning.plan_task(world, task)
+        plan = Search(world, task, options.hours).plan()
         _check_uploads(world, task, plan.choices[0].place.cloud, base)
         row = _intend(world, name, task, options)
     else:
@@ -241,12 +241,10 @@ def _create(claim: Claim, op: str, task: Task, options: LaunchOptions) -> None:
     asked = {planning.label(each): each for each in reversed(task.resources.alternatives())}
     wanted = Wanted(operation=op, count=task.num_nodes, asked=asked)
 
-    def replan(blocked: Sequence[Selector]) -> Sequence[Choice]:
-        return planning.plan_task(world, task, blocked).choices
-
     while True:
         try:
-            attempts.make_nodes(claim, replan(()), wanted, replan)
+            search = Search(world, task, options.hours)
+            attempts.make_nodes(claim, search.choices(()), wanted, search.choices)
             return
         except NoPlaceLeft as error:
             if not options.retry_until_up or world.timestamp() + pause_s > deadline:

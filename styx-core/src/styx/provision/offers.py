@@ -29,6 +29,7 @@ def gather(
     num_nodes: int,
     *,
     keep: Collection[str] = (),
+    more: int = 0,
 ) -> tuple[list[CatalogRow], dict[str, FeatureSet]]:
     """Offers in these places that answer an alternative, and what each cloud's machines can do.
 
@@ -41,6 +42,7 @@ def gather(
         alternatives: Of the task.
         num_nodes: Of the cluster.
         keep: See `styx.catalog.query.Catalog.candidates`.
+        more: How many offers to look for in each place beside the cheapest few: as many as were refused.
     """
     clouds = {name: world.cloud(name) for name in dict.fromkeys(place.cloud for place in places)}
     rows: list[CatalogRow] = []
@@ -59,7 +61,7 @@ def gather(
             world.hub.report(f"{cloud.display_name} gave no offers: {error.message}")
     if kept:
         try:
-            rows += _from_catalog(world, kept, alternatives, num_nodes, keep)
+            rows += _from_catalog(world, kept, alternatives, num_nodes, keep, more=more)
         except StyxError as error:
             failure = failure or error
             world.hub.report(f"no catalog could be read: {error.message}")
@@ -84,12 +86,18 @@ def query(alternatives: Sequence[Requirement]) -> OfferQuery:
 
 
 def _from_catalog(
-    world: World, places: Sequence[Place], alternatives: Sequence[Requirement], num_nodes: int, keep: Collection[str]
+    world: World,
+    places: Sequence[Place],
+    alternatives: Sequence[Requirement],
+    num_nodes: int,
+    keep: Collection[str],
+    *,
+    more: int,
 ) -> list[CatalogRow]:
     from styx.catalog.query import PER_PLACE
 
     catalog = world.catalog()
-    per_place = ALL if world.hub.amends_offers() else PER_PLACE
+    per_place = ALL if world.hub.amends_offers() else PER_PLACE + more
     found: dict[int, CatalogRow] = {}
     for wanted in alternatives:
         rows = catalog.candidates(wanted, places, num_nodes=num_nodes, per_place=per_place, keep=keep)

@@ -32,6 +32,8 @@ class LaunchOptions(Value):
     """End the cluster when idle; with idle_minutes None, as soon as the job ends."""
     wait_for: Literal["jobs", "jobs_and_ssh", "none"] = "jobs_and_ssh"
     """What counts as activity."""
+    hours: float = Field(default=1.0, gt=0)
+    """Estimated run time: what the price per hour weighs against the transfer of `inputs` and `outputs`."""
 
 
 class OptimizeOptions(Value):

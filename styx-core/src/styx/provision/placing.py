@@ -56,9 +56,9 @@ def place(
         StyxError: No offers can be had.
     """
     options = options or OptimizeOptions()
-    graph, links, together = _graph(tasks, edges, options)
-    market = _Market(world, graph, options)
-    problem = _problem(world, graph, links, together, market.places, options)
+    graph, links, together = graph_of(tasks, edges, options)
+    market = Market(world, graph, options)
+    problem = problem_of(world, graph, links, together, market.places, options)
     answer = world.hub.plan_graph(problem)
     gathered = gather(problem, market.offers, market.features)
     plan = answer or plan_gathered(problem, gathered)
@@ -68,7 +68,7 @@ def place(
     return Placed(problem, plan, told)
 
 
-def _problem(
+def problem_of(
     world: World,
     tasks: Sequence[GraphTask],
     edges: Sequence[Edge],
@@ -76,6 +76,11 @@ def _problem(
     places: Sequence[Place],
     options: OptimizeOptions,
 ) -> GraphProblem:
+    """The whole question.
+
+    Raises:
+        UsageError: It makes no sense; the message says where.
+    """
     try:
         return GraphProblem(
             tasks=tuple(tasks),
@@ -118,8 +123,14 @@ def _first_words(error: ValueError) -> str:
 # ------------------------------------------------------------------------------------------------------- the market
 
 
-class _Market:
-    """Offers by requirement, each asked for once."""
+class Market:
+    """Offers by requirement, each asked for once.
+
+    Args:
+        world: What is enabled, and what is sold.
+        tasks: What is planned.
+        options: Which clouds count as enabled.
+    """
 
     def __init__(self, world: World, tasks: Sequence[GraphTask], options: OptimizeOptions) -> None:
         self._world = world
@@ -128,6 +139,7 @@ class _Market:
         self._assumed = tuple(dict.fromkeys(options.assume_enabled))
         self._features: dict[str, FeatureSet] = {}
         self._rows: dict[Requirement, list[CatalogRow]] = {}
+        self._more = 0
         wanted = [each for task in tasks for each in task.alternatives]
         self.places: tuple[Place, ...] = self._assumed_places() if self._assumed else self._enabled_places(wanted)
 
@@ -139,12 +151,20 @@ class _Market:
                 rows = catalog.candidates(wanted, self.places, num_nodes=self._nodes, keep=self._keep)
                 rows = rows or catalog.near_misses(wanted, self.places, num_nodes=self._nodes)
             else:
-                rows, features = offers.gather(self._world, self.places, [wanted], self._nodes, keep=self._keep)
+                rows, features = offers.gather(
+                    self._world, self.places, [wanted], self._nodes, keep=self._keep, more=self._more
+                )
                 self._features.update(features)
             rows = list(rows)
             self._world.hub.amend_offers(offers.query([wanted]), rows)
             self._rows[wanted] = rows
         return self._rows[wanted]
+
+    def look_for(self, more: int) -> None:
+        """From now on, ask for so many offers of each place beside the cheapest few."""
+        if more != self._more:
+            self._more = more
+            self._rows.clear()
 
     def features(self, row: CatalogRow) -> FeatureSet:
         """What a row can do."""
@@ -174,11 +194,12 @@ class _Market:
 # -------------------------------------------------------------------------------------------------------- the graph
 
 
-def _graph(
+def graph_of(
     given: Document | Task | Pipeline | JobGroup | Sequence[Task],
     edges: Sequence[tuple[str, str, float]],
     options: OptimizeOptions,
 ) -> tuple[list[GraphTask], list[Edge], tuple[tuple[str, ...], ...]]:
+    """Tasks, what flows between them, and which of them must be together."""
     from styx.models.dag import JobGroup, Pipeline
     from styx.models.reader import Document
     from styx.models.task import Task

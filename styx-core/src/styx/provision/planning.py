@@ -1,20 +1,20 @@
-"""From a task to ranked choices: what is asked, where machines may be made, and which rows the planner sees."""
+"""What a task asks for, and where machines may be made: the planner's terms, and the clouds that are enabled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from styx.driver import CatalogRow, FeatureSet, Place
-from styx.errors import NoPlaceLeft, NotExecutable, StyxError
-from styx.optimizer.problem import Plan, Problem, Requirement, Selector
-from styx.provision import budgets, offers
+from styx.driver import Place
+from styx.errors import NoPlaceLeft, StyxError
+from styx.optimizer.problem import Requirement
+from styx.provision import offers
 from styx.provision.guard import call
 from styx.provision.world import World
 from styx.state.rows import CheckRow
 
 if TYPE_CHECKING:
-    from styx.models import Resources, Task
+    from styx.models import Resources
 
 EMBEDDED: Final = offers.EMBEDDED
 """The embedded cloud: chosen when asked for, or when no other cloud is enabled."""
@@ -61,61 +61,6 @@ def label(wanted: Resources) -> str:
         "spot" if wanted.use_spot else None,
     ]
     return " ".join(part for part in parts if part) or "any machine"
-
-
-def plan_task(world: World, task: Task, blocked: Sequence[Selector] = ()) -> Plan:
-    """Ranked choices for a task over all enabled clouds.
-
-    Args:
-        world: Plugins, the catalog, what was refused lately.
-        task: Already amended.
-        blocked: What refused in this launch.
-
-    Raises:
-        NoPlaceLeft: Nothing fits; the message says which requirement kills it.
-        NotExecutable: The only places that fit can't execute what the task asks for.
-        BudgetExceeded: A budget of the config refuses every place that fits.
-    """
-    alternatives = tuple(requirement(each) for each in task.resources.alternatives())
-    places = candidate_places(world, alternatives)
-    rows, features = offers.gather(world, places, alternatives, task.num_nodes)
-    _refuse_unexecuted(task, features)
-    world.hub.amend_offers(offers.query(alternatives), rows)
-    problem = Problem(
-        task=task.name or "task",
-        num_nodes=task.num_nodes,
-        alternatives=alternatives,
-        ordered=task.resources.is_ordered,
-        enabled=places,
-    )
-    plan = world.hub.plan(problem) or _greedy(problem, rows, features)
-    if blocked:
-        plan = _without(plan, blocked)
-    if not plan.choices:
-        reasons = "\n".join(f"  {loser.what}: {loser.reason}" for loser in plan.losers)
-        raise NoPlaceLeft(f"no enabled cloud can run this task:\n{reasons}" if reasons else "nothing is for sale")
-    return budgets.within(world, plan)
-
-
-def _without(plan: Plan, blocked: Sequence[Selector]) -> Plan:
-    left = [each for each in plan.choices if not any(block.covers(each.place, each.offer) for block in blocked)]
-    return plan.model_copy(update={"choices": tuple(left)})
-
-
-def _greedy(problem: Problem, rows: Sequence[CatalogRow], features: dict[str, FeatureSet]) -> Plan:
-    from styx.optimizer.greedy import plan
-
-    return plan(problem, rows, lambda row: row.features or features.get(row.cloud, FeatureSet()))
-
-
-def _refuse_unexecuted(task: Task, features: dict[str, FeatureSet]) -> None:
-    """Refuse fields that none of the candidate clouds executes, before anything is created."""
-    from styx.models.executed import unexecuted
-
-    faults = [unexecuted(task, each) for each in features.values()] or [unexecuted(task, None)]
-    if all(faults):
-        fewest = min(faults, key=len)
-        raise NotExecutable("\n".join(str(fault) for fault in fewest))
 
 
 def candidate_places(world: World, alternatives: Sequence[Requirement]) -> tuple[Place, ...]:

@@ -1,0 +1,124 @@
+"""Where one launch may run, and where it goes after refusals: the graph planner over a private cloud's catalog."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from styx.api import LaunchOptions, OptimizeOptions, connect
+from styx.errors import NoPlaceLeft, Scope
+from styx.models import Task
+from styx.optimizer.failover import block_of
+from styx.provision.search import Search
+
+DRIVER = """
+from styx.plugin import CatalogRow, Driver, FeatureSet, Identity, Place
+class {title}(Driver):
+    name = "{name}"
+    display_name = "{title}"
+    features = FeatureSet(ports="any_time", mounts=True)
+    def check(self):
+        places = [Place(cloud="{name}", account="acct", region=region) for region in {regions}]
+        return Identity(account="acct", places=dict.fromkeys(places))
+    def fetch(self):
+        for region, usd in {regions}.items():
+            for number in range({kinds}):
+                yield CatalogRow(cloud="{name}", instance_type=f"m{{number}}", region=region, vcpus=8, memory_gib=64,
+                                 usd_per_hour=usd + number * 0.01)
+    def create(self, request): return ()
+    def nodes(self, place, cluster, known=()): return ()
+    def terminate(self, nodes): pass
+"""
+
+
+@pytest.fixture
+def client(tmp_path):
+    (tmp_path / "drivers").mkdir()
+    for name, regions, kinds in (("ibm", {"us-south": 1.0, "us-east": 1.2}, 7), ("do", {"nyc3": 0.9}, 2)):
+        code = DRIVER.format(name=name, title=name.title(), regions=regions, kinds=kinds)
+        (tmp_path / "drivers" / f"{name}.py").write_text(code)
+    made = connect(home=tmp_path, environ={"HOME": str(tmp_path)})
+    assert [view.ok for view in made.check(["ibm", "do"])] == [True, True]
+    yield made
+    made.close()
+    for name in ("ibm", "do"):
+        sys.modules.pop(f"styx_private_drivers.{name}", None)
+
+
+def search(client, hours=1.0, **fields):
+    return Search(client.world, Task.from_dict({"run": "true", **fields}), hours)
+
+
+def where(choices):
+    return [(choice.place.region, choice.offer.instance_type) for choice in choices]
+
+
+def test_data_that_a_task_reads_draws_it_to_its_cloud(client):
+    plain = search(client).plan()
+    assert where(plain.choices)[0] == ("nyc3", "m0")
+    inputs = {"inputs": {"cos://us-south/bucket/data": 100}}
+    drawn = search(client, **inputs).plan()
+    assert drawn.choices[0].place.cloud == "ibm"
+    assert any(loser.what == "do" and "dearer transfers" in loser.reason for loser in drawn.losers)
+    assert search(client, hours=100.0, **inputs).plan().choices[0].place.cloud == "do"  # the machine weighs more
+
+
+def test_a_launch_and_the_optimizer_agree(client):
+    task = Task.from_dict({"run": "true", "inputs": {"cos://us-south/bucket/data": 3}})
+    launch = client.plan(task, LaunchOptions())
+    optimized = client.optimize(task, options=OptimizeOptions())
+    offers = [(each.place.cloud, each.place.region, each.instance_type) for each in launch.offers]
+    (planned,) = optimized.tasks
+    same = [(each.cloud, each.region, each.instance_type) for each in (planned, *planned.alternatives)]
+    assert offers == same
+    assert [what for what, _ in launch.losers] == [what for _, what, _ in optimized.details.losers]
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_each_refusal_blocks_what_it_reaches_and_everything_else_is_tried(client, scope):
+    found = search(client)
+    tried, blocked = [], []
+    while True:
+        try:
+            choice = found.choices(blocked)[0]
+        except NoPlaceLeft:
+            break
+        tried.append(choice)
+        blocked.append(block_of(choice, scope))
+    clouds = [choice.place.cloud for choice in tried]
+    expected = {
+        Scope.OFFER: 16,  # all machine types, not only the cheapest few of each place
+        Scope.ZONE: 3,
+        Scope.REGION: 3,
+        Scope.ACCOUNT: 2,
+        Scope.CLOUD: 2,
+    }
+    assert len(tried) == len(set(where(tried))) == expected[scope]
+    assert clouds[0] == "do"
+    assert [choice.usd_per_hour for choice in tried] == sorted(choice.usd_per_hour for choice in tried)
+
+
+def test_what_refused_lately_loses_to_what_costs_about_as_much(client):
+    from styx.state.rows import Refusal
+
+    world = client.world
+    (first, *_) = search(client, resources={"infra": "ibm"}).plan().choices
+    assert first.place.region == "us-south"
+    refusal = {"place": first.place, "market": "on_demand", "error": "CapacityError", "at": world.now()}
+    for number in range(7):
+        for _ in range(4):
+            world.store.remember_refusal(Refusal(instance_type=f"m{number}", **refusal))
+    assert search(client, resources={"infra": "ibm"}).plan().choices[0].place.region == "us-east"
+
+
+def test_nothing_fits_says_which_requirement_kills_it(client):
+    with pytest.raises(NoPlaceLeft, match=r"needs 64 vCPUs; the nearest has 8 vCPUs"):
+        search(client, resources={"cpus": "64+"}).plan()
+
+
+def test_a_cloud_that_has_nothing_says_what_it_lacks(client):
+    task = Task.from_dict({"run": "true", "resources": {"instance_type": "m5"}})
+    plan = client.plan(task, LaunchOptions())
+    assert {each.place.cloud for each in plan.offers} == {"ibm"}
+    assert ("do", "needs instance type m5; there is m0, m1") in plan.losers
