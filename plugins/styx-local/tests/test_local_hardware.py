@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from styx.driver import FeatureSet, Market
+from styx.plugin import accelerator_of_product
 from styx_local import gpus, hardware
 
 
@@ -27,7 +28,7 @@ from styx_local import gpus, hardware
     ],
 )
 def test_usual_names(product: str, memory_gib: float, name: str) -> None:
-    assert hardware.usual_name(product, memory_gib) == name
+    assert accelerator_of_product(product, memory_gib) == name
 
 
 def test_smi_lines() -> None:

@@ -395,11 +395,13 @@ class Identity:
         account: Stable name of the account (an id, never a secret).
         places: Every place that can be used, with None, or the reason why it can't.
         user: For display.
+        notes: What `styx check` says beside that, and what stops nothing: one host of many that does not answer.
     """
 
     account: str
     places: Mapping[Place, StyxError | None]
     user: str | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

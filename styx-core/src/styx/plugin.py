@@ -79,6 +79,13 @@ def canonical_accelerator(name: str) -> str:
     return accelerators.canonical_accelerator(name)
 
 
+def accelerator_of_product(product: str, memory_gib: float) -> str:
+    """The usual name of what `nvidia-smi` calls a product: `A100-80GB` for `NVIDIA A100-SXM4-80GB`."""
+    from styx.models import accelerators
+
+    return accelerators.accelerator_of_product(product, memory_gib)
+
+
 __all__ = [
     "API_VERSION",
     "AmbiguousError",
@@ -134,6 +141,7 @@ __all__ = [
     "VendorDetail",
     "Waiting",
     "WarnsBeforeEnd",
+    "accelerator_of_product",
     "canonical_accelerator",
     "capabilities",
     "cloud_config",

@@ -356,6 +356,15 @@ class TellsNoKeys(FakeHarness):
         return [dataclasses.replace(one, ssh_keys=None) for one in super().machines()]
 
 
+class OwnLogin(FakeHarness):
+    installs_key = False
+
+
+@caught_by("test_request_is_carried", "a key was added to a machine that is not the driver's", harness=OwnLogin)
+class AddsItsKey(FakeDriver):
+    pass
+
+
 @caught_by("test_request_is_carried", "the harness tells no ssh_keys", harness=TellsNoKeys)
 class Healthy(FakeDriver):
     pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,13 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from styx.plugin import CatalogRow, FeatureSet, Market
+from styx.plugin import CatalogRow, FeatureSet, Market, accelerator_of_product
 
 CLOUD = "local"
 REGION = "this-machine"
 _SMI_S = 10.0
-_BRANDS = re.compile(r"\b(NVIDIA|Tesla|GeForce|Quadro)\b")
-_SIZE = re.compile(r"^\d+GB$")
 
 
 @dataclass(frozen=True)
@@ -145,25 +142,7 @@ def parse_smi(text: str) -> Iterator[Gpu]:
             memory_gib = round(float(parts[2]) / 1024, 1)
         except ValueError:
             continue  # "[N/A]" on some integrated devices
-        name = usual_name(parts[1], memory_gib)
+        name = accelerator_of_product(parts[1], memory_gib)
         kind = kind or name
         if name == kind:
             yield Gpu(int(parts[0]), name, memory_gib)
-
-
-def usual_name(product: str, memory_gib: float) -> str:
-    """The name users ask for: `NVIDIA A100-SXM4-80GB` is `A100-80GB`, `NVIDIA GeForce RTX 4090` is `RTX4090`."""
-    words = _BRANDS.sub(" ", product).replace("-", " ").split()
-    words = [word for word in words if not _SIZE.match(word)]
-    if not words:
-        return product
-    if words[0] == "RTX" and len(words) > 1:
-        suffix = "-Ada" if "Ada" in words else "Ti" if "Ti" in words[2:] else ""
-        name = f"RTX{words[1]}{suffix}" if words[1] != "PRO" else f"RTXPRO{''.join(words[2:3])}"
-    else:
-        name = words[0]
-    if name == "A100" and memory_gib > 60:
-        return "A100-80GB"
-    if name == "V100" and memory_gib > 20:
-        return "V100-32GB"
-    return name

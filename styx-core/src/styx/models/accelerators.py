@@ -166,6 +166,24 @@ def canonical_accelerator(name: str) -> str:
         bare = shorter
 
 
+def accelerator_of_product(product: str, memory_gib: float) -> str:
+    """The name users ask for: `NVIDIA A100-SXM4-80GB` is `A100-80GB`, `NVIDIA GeForce RTX 4090` is `RTX4090`."""
+    words = _BRANDS.sub(" ", product).replace("-", " ").split()
+    words = [word for word in words if not _SIZE.match(word)]
+    if not words:
+        return product
+    if words[0] == "RTX" and len(words) > 1:
+        suffix = "-Ada" if "Ada" in words else "Ti" if "Ti" in words[2:] else ""
+        name = f"RTX{words[1]}{suffix}" if words[1] != "PRO" else f"RTXPRO{''.join(words[2:3])}"
+    else:
+        name = words[0]
+    if name == "A100" and memory_gib > 60:
+        return "A100-80GB"
+    if name == "V100" and memory_gib > 20:
+        return "V100-32GB"
+    return name
+
+
 def canonical_vendor(vendor: str) -> str:
     """The usual spelling of a maker's name: lower case, one name for each."""
     lowered = vendor.strip().lower()
@@ -183,6 +201,8 @@ def _folded(name: str) -> str:
     return name.lower().translate(_SEPARATORS)
 
 
+_BRANDS: Final = re.compile(r"\b(NVIDIA|Tesla|GeForce|Quadro)\b")
+_SIZE: Final = re.compile(r"^\d+GB$")
 _SEPARATORS: Final = str.maketrans("", "", " -_")
 _CANONICAL: Final[Mapping[str, str]] = {
     _folded(known): usual for known, usual in (*((name, name) for name in ACCELERATORS), *ALIASES.items())

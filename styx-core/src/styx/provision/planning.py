@@ -129,7 +129,7 @@ def check_cloud(world: World, name: str) -> CheckRow:
         cloud=name,
         account=identity.account,
         ok=bool(usable),
-        message="; ".join(problems),
+        message="; ".join([*problems, *identity.notes]),
         places=usable,
         checked_at=now,
     )

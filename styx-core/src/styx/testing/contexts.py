@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from styx.driver import Context, DriverConfig
+from styx.driver import Context, DriverConfig, SshDoor
 
 STORE = "st0re1"
 """The installation id that tests act as."""
@@ -24,6 +24,7 @@ def make_context(
     clock: Callable[[], float] = time.time,
     http: Callable[[], Any] | None = None,
     extra: Mapping[str, Any] | None = None,
+    ssh: SshDoor | None = None,
 ) -> Context:
     """A context whose `$STYX_HOME` is `home` and whose secrets are exactly `secrets`.
 
@@ -35,6 +36,7 @@ def make_context(
         clock: Unix seconds; a `ManualClock` where time matters.
         http: Makes the HTTP client of a REST driver, usually one with a mock transport.
         extra: Anything else that the driver looks up in `Context.extra`.
+        ssh: Runs commands on hosts; see `styx.testing.folders`.
     """
     return Context(
         workspace="default",
@@ -47,4 +49,5 @@ def make_context(
         clock=clock,
         http=http,
         extra=dict(extra or {}),
+        ssh=ssh,
     )

@@ -86,6 +86,10 @@ class Harness(ABC):
     page_size: int | None = None
     """Machines in one page of the (fake) vendor's listing; make it small. None: listings are not paged."""
 
+    installs_key: bool = True
+    """Whether the request's SSH key is put on the machine. False for machines that exist already and are reached with
+    the user's own login: then the suite checks that no key is added."""
+
     quota_counts_down: bool = True
     """Whether the (fake) vendor's quota takes the machines that exist into account."""
 

@@ -78,7 +78,9 @@ class LifecycleChecks:
         features = request.offer.features or driver.features
         if isinstance(node.reach, Ssh):
             assert machine.ssh_keys is not None, "nodes are reached by SSH, but the harness tells no ssh_keys"
-            assert request.ssh_public_key in machine.ssh_keys, "the request's SSH key does not open the machine"
+            added = request.ssh_public_key in machine.ssh_keys
+            assert added or not harness.installs_key, "the request's SSH key does not open the machine"
+            assert harness.installs_key or not added, "a key was added to a machine that is not the driver's to change"
         if features.user_data:
             assert (request.boot_script or "") in (machine.boot_script or ""), "the boot script did not arrive"
         if machine.labels is not None:

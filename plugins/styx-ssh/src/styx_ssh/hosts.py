@@ -1,0 +1,84 @@
+"""Runs scripts on hosts, many at a time, and says in the driver's words what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from styx.plugin import Context, CredentialsError, DeadlineExceeded, DriverError, Ssh, SshDoor, SshFailed, StyxError
+from styx_ssh import scripts
+from styx_ssh.pools import Host
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+WORKERS = 32
+
+
+class Hosts:
+    """The way to the hosts of all pools."""
+
+    def __init__(self, context: Context, reach_s: float) -> None:
+        self._context = context
+        self._reach_s = reach_s
+
+    @property
+    def _door(self) -> SshDoor:
+        if self._context.ssh is None:
+            raise DriverError("this Styx has no way to log in to hosts", hint="upgrade styx-core")
+        return self._context.ssh
+
+    def ask(
+        self, reach: Ssh, script: str, *arguments: str, stdin: bytes = b"", timeout_s: float | None = None
+    ) -> scripts.Answer:
+        """What a script says on a host.
+
+        Raises:
+            SshFailed: The host was not reached, or did not let the script end; after reason `lost` it may have run.
+        """
+        argv = scripts.command(script, *arguments)
+        try:
+            done = self._door.run(reach, argv, stdin=stdin, timeout_s=timeout_s or self._reach_s)
+        except DeadlineExceeded as error:
+            raise SshFailed(error.message, "lost", hint=error.hint) from error
+        answer = scripts.parse(done.stdout)
+        if answer is None:
+            said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
+            raise SshFailed(
+                f"{reach.host} did not run a command to its end (exit code {done.exit_code})"
+                + (f": {said[-1][:200]}" if said else ""),
+                "lost",
+            )
+        return answer
+
+    def key(self, reach: Ssh) -> str | None:
+        """The host key that this host has proved to have; None when it has just gone away."""
+        try:
+            return self._door.host_key(reach) or None
+        except SshFailed:
+            return None
+
+
+def each(items: Sequence[T], action: Callable[[T], R]) -> list[R | StyxError]:
+    """The result for each item, or why there is none; in order, in parallel."""
+
+    def one(item: T) -> R | StyxError:
+        try:
+            return action(item)
+        except StyxError as error:
+            return error
+
+    if len(items) < 2:
+        return [one(item) for item in items]
+    with ThreadPoolExecutor(max_workers=min(WORKERS, len(items)), thread_name_prefix="styx ssh pool") as pool:
+        return list(pool.map(one, items))
+
+
+def unusable(host: Host | str, error: StyxError) -> StyxError:
+    """A host's failure as an instruction to the engine."""
+    name = host if isinstance(host, str) else host.id
+    message = f"{name}: {error.message}"
+    if isinstance(error, SshFailed) and error.reason in ("auth", "host_key"):
+        return CredentialsError(message, hint=error.hint or f"log in by hand once: ssh {name.rpartition('/')[2]}")
+    return DriverError(message, hint=error.hint)
