@@ -15,6 +15,7 @@ from styx_agent.jobs import Queue
 from styx_agent.journal import note, note_error
 from styx_agent.keeper import Keeper
 from styx_agent.methods import Methods, is_slow
+from styx_agent.notice import Notices
 from styx_agent.paths import State, remove_socket
 from styx_agent.phases import Phase, Phases
 from styx_agent.protocol import DISK_FULL, INTERNAL
@@ -42,6 +43,7 @@ class Agent:
         self.queue = Queue(state, who, self.phases, self.config, self.watch.poke)
         self.ranks = Ranks(state, who, self.phases, self.queue, self.config)
         self.keeper = Keeper(state, self._observe, self.end_all, self.leave, self._basic_env)
+        self.notices = Notices(state, lambda: self.config().notice, self._basic_env, self.watch.poke)
         self.server = Server(state.socket, Methods(self).dispatch, is_slow)
         self._strays: list[list[object]] = []
 
@@ -51,6 +53,7 @@ class Agent:
         self.queue.load()
         self.server.listen()
         note("agent %s serves %s" % (self.who.mark, self.state.socket))
+        self.notices.watch()
         threading.Thread(target=self._guard_supervisor, name="supervisor", daemon=True).start()
         ticks = 0
         gone = 0

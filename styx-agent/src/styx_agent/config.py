@@ -18,6 +18,7 @@ class Config(NamedTuple):
     env: Dict[str, str]
     cluster: Dict[str, str]
     usd_per_hour: Optional[float]
+    notice: List[str]
 
 
 def parse_config(params: dict[str, Any], rank: int) -> Config:
@@ -35,6 +36,7 @@ def parse_config(params: dict[str, Any], rank: int) -> Config:
         fields.mapping("env", {}),
         fields.mapping("cluster", {}),
         fields.number("usd_per_hour", None),
+        fields.texts("notice", []),
     )
     if len(config.ips) != config.num_nodes:
         raise bad("node.configure: %d addresses in 'ips' for %d nodes" % (len(config.ips), config.num_nodes))
@@ -45,7 +47,7 @@ def parse_config(params: dict[str, Any], rank: int) -> Config:
 
 def default_config() -> Config:
     """What a node is until a client says otherwise."""
-    return Config(1, ["127.0.0.1"], default_cpus(), 0.0, {}, {}, None)
+    return Config(1, ["127.0.0.1"], default_cpus(), 0.0, {}, {}, None, [])
 
 
 def default_cpus() -> float:

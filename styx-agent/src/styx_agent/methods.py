@@ -102,6 +102,7 @@ class Methods:
             "memory_bytes": metrics.memory()[0],
             "gpus": metrics.gpus(self._agent.search_path()),
             "config": self._agent.config()._asdict(),
+            "notice_at": self._agent.notices.seen_at,
         }
 
     def _head_only(self, method: str) -> None:
@@ -127,12 +128,16 @@ class Methods:
         return job
 
     def _get(self, params: dict[str, Any]) -> Any:
-        return self._job(Fields(params, "job.get"), "job.get").view()
+        return self._told(self._job(Fields(params, "job.get"), "job.get").view())
+
+    def _told(self, job: protocol.Job) -> protocol.Job:
+        job["notice_at"] = self._agent.notices.seen_at
+        return job
 
     def _wait(self, params: dict[str, Any]) -> protocol.Job:
         fields = Fields(params, "job.wait")
         job = self._job(fields, "job.wait")
-        return self._agent.queue.wait(job, fields.text("not_state", None), _wait_s(fields))
+        return self._told(self._agent.queue.wait(job, fields.text("not_state", None), _wait_s(fields)))
 
     def _cancel(self, params: dict[str, Any]) -> dict[str, Any]:
         self._head_only("job.cancel")

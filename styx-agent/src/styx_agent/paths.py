@@ -62,6 +62,7 @@ class State:
         self.identity = self._in("identity.json")
         self.config = self._in("config.json")
         self.lease = self._in("lease.json")
+        self.notice = self._in("notice.json")
         self.strays = self._in("strays.json")
         self.supervisor = self._in("supervisor.json")
         self.agent = self._in("agent.json")

@@ -54,7 +54,11 @@ class Hello(TypedDict, total=False):
 
 
 class NodeConfig(TypedDict, total=False):
-    """Params of `node.configure`; persisted by the agent; sent again whenever it changes (start, resize)."""
+    """Params of `node.configure`; persisted by the agent; sent again whenever it changes (start, resize).
+
+    `notice` is a command that is run every few seconds: exit code 0 means that the cloud will take the node away. From
+    then on `node.info` and `job.wait` give `notice_at`, and jobs find the file that `STYX_NOTICE_FILE` names.
+    """
 
     num_nodes: int
     ips: List[str]
@@ -63,6 +67,7 @@ class NodeConfig(TypedDict, total=False):
     env: Dict[str, str]
     cluster: Dict[str, str]
     usd_per_hour: Optional[float]
+    notice: List[str]
 
 
 class SelfAction(TypedDict, total=False):
@@ -148,6 +153,7 @@ class Job(TypedDict, total=False):
     num_nodes: int
     cpus: float
     gpus: float
+    notice_at: Optional[float]
 
 
 class RankSpec(TypedDict, total=False):
@@ -190,7 +196,8 @@ METHODS = {
     "hello": "versions, client -> Hello",
     "ping": "-> {time}",
     "node.configure": "NodeConfig -> {}",
-    "node.info": "-> {key, rank, home, python, cpus, memory_bytes, gpus: [{name, memory_bytes}], config}",
+    "node.info": "-> {key, rank, home, python, cpus, memory_bytes, gpus: [{name, memory_bytes}], config, "
+    "notice_at: float|null}",
     "node.metrics": "-> {time, load1, cpu_percent, memory_used_bytes, memory_total_bytes, disk_used_bytes, "
     "disk_total_bytes, gpus: [{index, utilization_percent, memory_used_bytes, memory_total_bytes}]}",
     "job.submit": "JobSpec -> {job_id}",

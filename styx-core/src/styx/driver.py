@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from styx.errors import StyxError, Unreachable
+from styx.errors import StyxError, Unreachable, UnsupportedError
 
 
 class Value(BaseModel):
@@ -511,6 +511,14 @@ class Cloud(ABC):
             CredentialsError: Says in `hint` how to fix it.
         """
 
+    def account(self) -> str:
+        """The account's name as `check` gives it, for comparison. Override it where `check` asks for much more.
+
+        Raises:
+            CredentialsError: As `check` does.
+        """
+        return self.check().account
+
     def disk_usd_per_gib_month(self, place: Place, tier: str | None) -> float | None:  # noqa: ARG002 - for drivers
         """List price of the disk under a machine, by the task's `disk_tier`, for estimates in the cost report.
 
@@ -563,6 +571,12 @@ class Provisioner(ABC):
     def leftovers(self, place: Place) -> Sequence[Leftover]:  # noqa: ARG002 - overridden where there are any
         """Things of this installation in `place` that bill or spawn without being nodes."""
         return ()
+
+    def discard(self, leftover: Leftover) -> None:
+        """Remove one of `leftovers`. One that is absent already is not an error. `release` is for whole clusters."""
+        if leftover.cluster is None:
+            raise UnsupportedError(f"{leftover.kind} {leftover.id} in {leftover.place} belongs to no cluster")
+        self.release(leftover.place, leftover.cluster)
 
 
 class Driver(Cloud, CatalogSource, Provisioner, Generic[ConfigT]):

@@ -26,7 +26,19 @@ from styx.api.views import (
     SweepReport,
 )
 from styx.errors import NotFound, PermissionRefused, StyxError
-from styx.provision import budgets, launch, ledger, nodeup, planning, reconcile, submit, sweep, teardown
+from styx.provision import (
+    budgets,
+    launch,
+    leases,
+    ledger,
+    nodeup,
+    notices,
+    planning,
+    reconcile,
+    submit,
+    sweep,
+    teardown,
+)
 from styx.provision import follow as jobs_of
 from styx.provision.options import LaunchOptions, OptimizeOptions
 from styx.provision.search import Search
@@ -62,7 +74,6 @@ class InProcess(CatalogCalls):
 
     def close(self) -> None:
         """Give back connections."""
-        self.world.parts.close()
         self.world.store.close()
 
     def _saying(self, say: Say | None) -> World:
@@ -116,7 +127,10 @@ class InProcess(CatalogCalls):
             losers=tuple((loser.what, loser.reason) for loser in plan.losers),
             lease=lease,
             costs_money=not all(each.free for each in offers),
-            warnings=tuple(budgets.check(world, offers[0].place.cloud, offers[0].usd_per_hour)),
+            warnings=(
+                *budgets.check(world, offers[0].place.cloud, offers[0].usd_per_hour),
+                *leases.foreseen(world, plan.choices[0], lease),
+            ),
         )
 
     def optimize(
@@ -190,7 +204,9 @@ class InProcess(CatalogCalls):
         rows = sorted(self._rows(names), key=lambda row: row.created_at, reverse=True)
 
         def look(row: ClusterRow) -> ClusterRow:
-            return reconcile.refresh(self.world, row) if refresh or reconcile.may_have_ended(row) else row
+            if refresh or reconcile.may_have_ended(row):
+                row = reconcile.refresh(self.world, row)
+            return notices.ask(self.world, row) if refresh else row
 
         rows = nodeup.in_parallel(look, rows) if rows else []
         now = self.world.now()
@@ -300,7 +316,7 @@ class InProcess(CatalogCalls):
                     free=world.cloud(each.place.cloud).free,
                     now=now,
                     deleted=delete,
-                    error=errors.get((each.place, each.key)),
+                    error=errors.get((each.place.cloud, each.id)),
                 )
                 for each in seen.found
             ),

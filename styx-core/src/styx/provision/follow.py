@@ -8,10 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from styx.errors import DeadlineExceeded, LocalIOError, NotFound, StyxError, Unreachable, WrongState
-from styx.provision import logs, nodeup, reconcile
+from styx.errors import (
+    DeadlineExceeded,
+    LocalIOError,
+    NotFound,
+    StyxError,
+    Unreachable,
+    UnsupportedError,
+    WrongState,
+)
+from styx.provision import ledger, logs, nodeup, notices, reconcile
 from styx.provision.claim import claimed
 from styx.provision.jobs import job_row
+from styx.provision.leases import action_of
 from styx.provision.nodeup import Up
 from styx.provision.world import World
 from styx.state.rows import ClusterRow, ClusterState, JobRow
@@ -114,7 +123,9 @@ def _wait_on(world: World, row: ClusterRow, head: Up, seen: JobRow, deadline: fl
         if left_s <= 0:
             return seen
         asked = {"job_id": seen.job_id, "not_state": seen.state, "wait_s": left_s}
-        seen = job_row(row.key, head.agent.call("job.wait", asked, timeout_s=left_s + 30.0))
+        answer = head.agent.call("job.wait", asked, timeout_s=left_s + 30.0)
+        seen = job_row(row.key, answer)
+        notices.note(world, row, 0, answer.get("notice_at"))
         _remember(world, seen)
     return seen
 
@@ -202,9 +213,11 @@ def set_lease(world: World, row: ClusterRow, lease: Mapping[str, Any]) -> None:
 
     Raises:
         WrongState: It is not up.
+        UnsupportedError: It asks for a stop, which there is none of.
     """
     if row.state is not ClusterState.UP:
         raise WrongState(f"cluster {row.name} is {row.state}, not UP", hint="a lease is set on a running cluster")
+    _require_stop(world, row, lease)
     with claimed(world, row) as claim:
         row = claim.update(lease=row.lease | dict(lease))
         ups = nodeup.in_parallel(lambda node: nodeup.connect(world, node), row.nodes)
@@ -212,6 +225,20 @@ def set_lease(world: World, row: ClusterRow, lease: Mapping[str, Any]) -> None:
             nodeup.set_lease(world, row, ups)
         finally:
             nodeup.close_all(ups)
+
+
+def _require_stop(world: World, row: ClusterRow, lease: Mapping[str, Any]) -> None:
+    """Whoever sets a lease that stops, on a cluster that exists, must not find its disks removed."""
+    if row.place is None or lease.get("idle_s") is None or lease.get("action") != "stop":
+        return
+    driver = world.provisioner(row.place.cloud)
+    offer = ledger.offer_of(row)
+    features = (offer.features if offer else None) or driver.cloud.features
+    if action_of(lease, features, can_stop=driver.can_stop) == "down":
+        raise UnsupportedError(
+            f"{driver.cloud.display_name} cannot stop {row.name}'s machines in a way that saves money",
+            hint=f"`styx autostop --down {row.name}` removes them when idle",
+        )
 
 
 def quiesce(world: World, row: ClusterRow) -> None:

@@ -19,8 +19,9 @@ from styx.driver import (
     Provisioner,
     SelfEnd,
     Stoppable,
+    WarnsBeforeEnd,
 )
-from styx.errors import AmbiguousError, DriverError, StyxError, TransientError, UnsupportedError
+from styx.errors import AmbiguousError, CredentialsError, DriverError, StyxError, TransientError, UnsupportedError
 
 T = TypeVar("T")
 
@@ -73,11 +74,37 @@ def call(what: str, action: Callable[[], T], deadline_s: float, observe: Callabl
 class Guarded:
     """A provisioner as the engine calls it: the same verbs, none of which can hang or raise outside the taxonomy."""
 
-    def __init__(self, name: str, inner: Provisioner, cloud: Cloud, observe: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        inner: Provisioner,
+        cloud: Cloud,
+        observe: Callable[[str], None],
+        accounts: dict[Cloud, str] | None = None,
+    ) -> None:
         self.name = name
         self.inner = inner
         self.cloud = cloud
         self._observe = observe
+        self._accounts = accounts
+
+    def require_account(self, place: Place) -> None:
+        """Refuse to act on, or to believe a listing of, another account than the place's. Asks the cloud once.
+
+        Raises:
+            CredentialsError: Our credentials belong to another account.
+        """
+        if self._accounts is None:
+            return
+        if self.cloud not in self._accounts:
+            self._accounts[self.cloud] = self._call("account", self.cloud.account)
+        ours = self._accounts[self.cloud]
+        if ours != place.account:
+            raise CredentialsError(
+                f"{place} is in account {place.account} of {self.cloud.display_name}, "
+                f"but the credentials found now are of account {ours}",
+                hint=f"use the credentials of {place.account}, or run `styx check {self.name}` to launch with these",
+            )
 
     def _call(self, verb: str, action: Callable[[], T], deadline_s: float = CALL_DEADLINE_S) -> T:
         return call(f"{self.name}.{verb}", action, deadline_s, self._observe)
@@ -89,6 +116,7 @@ class Guarded:
     def create(self, request: NodeRequest) -> Sequence[Node]:
         """See `Provisioner.create`; a create without an answer is an `AmbiguousError`."""
         what = f"{self.name}.create"
+        self.require_account(request.place)
         try:
             return call(what, lambda: self.inner.create(request), CREATE_DEADLINE_S, self._observe)
         except NoAnswer as error:
@@ -96,7 +124,8 @@ class Guarded:
             raise AmbiguousError(error.message, settle_s=settle_s) from error
 
     def nodes(self, place: Place, cluster: str | None, known: Sequence[Node] = ()) -> Sequence[Node]:
-        """See `Provisioner.nodes`."""
+        """See `Provisioner.nodes`; never called with the credentials of another account."""
+        self.require_account(place)
         return self._call("nodes", lambda: self.inner.nodes(place, cluster, known))
 
     def terminate(self, nodes: Sequence[Node]) -> None:
@@ -105,11 +134,30 @@ class Guarded:
 
     def release(self, place: Place, cluster: str) -> None:
         """See `Provisioner.release`."""
+        self.require_account(place)
         self._call("release", lambda: self.inner.release(place, cluster))
 
     def leftovers(self, place: Place) -> Sequence[Leftover]:
         """See `Provisioner.leftovers`."""
+        self.require_account(place)
         return self._call("leftovers", lambda: self.inner.leftovers(place))
+
+    def discard(self, leftover: Leftover) -> None:
+        """See `Provisioner.discard`."""
+        self.require_account(leftover.place)
+        self._call("discard", lambda: self.inner.discard(leftover))
+
+    @property
+    def warns(self) -> bool:
+        """Whether nodes learn in advance that they will be taken away."""
+        return isinstance(self.inner, WarnsBeforeEnd)
+
+    def notice_probe(self, node: Node) -> Sequence[str]:
+        """See `WarnsBeforeEnd.notice_probe`; empty for clouds that do not warn."""
+        if not isinstance(self.inner, WarnsBeforeEnd):
+            return ()
+        warns = self.inner
+        return self._call("notice_probe", lambda: warns.notice_probe(node))
 
     @property
     def can_stop(self) -> bool:

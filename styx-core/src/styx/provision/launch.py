@@ -9,13 +9,13 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from styx.driver import FeatureSet, NodeState, Place
+from styx.driver import CatalogRow, FeatureSet, NodeState, Place
 from styx.errors import CapacityError, Interrupted, NoPlaceLeft, NotFound, QuotaError, StyxError, WrongState
 from styx.provision import attempts, jobs, ledger, nodeup, planning, reconcile, submit, teardown
 from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
 from styx.provision.removal import quietly, remove
-from styx.provision.request import Wanted
+from styx.provision.request import Wanted, forget_keys
 from styx.provision.search import Search
 from styx.provision.steps import step
 from styx.provision.world import World
@@ -263,7 +263,9 @@ def _adopt(claim: Claim, op: str) -> bool:
         if sorted(node.rank for node in nodes) == list(range(row.num_nodes)) and all(node.reach for node in nodes):
             made = next(each for each in reversed(world.store.attempts(row.key)) if each.place == place)
             ordered = tuple(sorted(nodes, key=lambda node: node.rank))
-            row = claim.update(place=place, nodes=ordered, offer=made.offer, seen_at=world.now())
+            offer = CatalogRow.model_validate(made.offer)
+            price = None if offer.usd_per_hour is None else offer.usd_per_hour * row.num_nodes
+            row = claim.update(place=place, nodes=ordered, offer=made.offer, seen_at=world.now(), usd_per_hour=price)
             ledger.follow(world, row, ordered)
             world.store.update_attempt(made.id, {"state": "made", "ended_at": world.now()})
             world.tell(row.key, op, "create", "done", f"took over {len(nodes)} machines of the interrupted launch")
@@ -348,6 +350,7 @@ def _note_failure(claim: Claim, error: StyxError) -> None:
     if row.state is ClusterState.INIT and not teardown.places_tried(claim.world, row):
         note: dict[str, Any] = {"state": ClusterState.TERMINATED, "ended_at": claim.world.now(), "note": error.message}
         quietly(lambda: claim.update(**note))
+        quietly(lambda: forget_keys(claim.world, row.key))
         return
     quietly(lambda: claim.update(note=f"launch failed: {first}"))
     if error.hint is None:

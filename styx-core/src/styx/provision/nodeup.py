@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from styx.driver import Local, Node, SelfEnd
 from styx.errors import DeadlineExceeded, StyxError, Unreachable
 from styx.provision.jobs import cluster_info
+from styx.provision.leases import action_of
 from styx.provision.ledger import offer_of, rate_of
+from styx.provision.request import pinned
 from styx.provision.world import World
 from styx.state.rows import ClusterRow
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from styx.backends.base import ReadyNode
     from styx.transport.agent import AgentConnection
     from styx.transport.base import Transport
+
+NOTICE_VARIABLE = "STYX_NOTICE_FILE"
+"""Names a file to jobs that appears once the cloud has said that it will take the node away."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,8 +64,8 @@ def way_to(world: World, node: Node) -> Transport:
 
     if node.reach is None:
         raise Unreachable(f"node {node.rank} of {node.cluster} has no address yet")
-    instance = f"{node.cluster}/{node.rank}"
-    return make_transport(node.reach, world.hub.make_transport, instance=instance, logins=world.hub.ssh.logins)
+    reach = pinned(world, node).reach or node.reach
+    return make_transport(reach, world.hub.make_transport, instance=f"{node.cluster}/{node.rank}")
 
 
 def connect(world: World, node: Node, *, deadline_s: float = 30.0) -> Up:
@@ -94,11 +99,16 @@ def configure(world: World, row: ClusterRow, ups: Sequence[Up]) -> None:
     offer = offer_of(row)
     ips = [up.node.private_ip or "127.0.0.1" for up in ups]
 
+    driver = world.provisioner(row.place.cloud) if row.place else None
+
     def tell(up: Up) -> None:
+        probe = list(driver.notice_probe(up.node)) if driver else []
+        told_by = {NOTICE_VARIABLE: f"{up.transport.agent_state}/notice.json"} if probe else {}
         config: dict[str, Any] = {
             "num_nodes": row.num_nodes,
             "ips": ips,
-            "env": dict(up.transport.job_env),
+            "env": {**up.transport.job_env, **told_by},
+            "notice": probe,
             "cluster": cluster_info(row),
             "usd_per_hour": rate_of(up.node, row.offer),
         }
@@ -118,13 +128,16 @@ def set_lease(world: World, row: ClusterRow, ups: Sequence[Up], *, least_idle_s:
     if row.place is None:
         return
     driver = world.provisioner(row.place.cloud)
+    offer = offer_of(row)
+    features = (offer.features if offer else None) or driver.cloud.features
+    action = action_of(limits, features, can_stop=driver.can_stop)
 
     def give(up: Up) -> None:
         lease: dict[str, Any] = {
             **{name: limits.get(name) for name in ("max_age_s", "max_usd", "dead_man_s")},
             "idle_s": None if limits.get("idle_s") is None else max(float(limits["idle_s"]), least_idle_s),
             "wait_for": limits.get("wait_for", "jobs_and_ssh"),
-            "action": limits.get("action", "stop"),
+            "action": action,
             "born_at": row.created_at.timestamp(),
             "usd_per_hour": row.usd_per_hour,
             "actions": {name: _as_wire(driver.self_action(up.node, name)) for name in ("stop", "down")},

@@ -15,6 +15,7 @@ from styx.errors import DeadlineExceeded, StyxError
 from styx.provision import ledger
 from styx.provision.claim import Claim, claimed
 from styx.provision.removal import quietly, remove
+from styx.provision.request import forget_keys
 from styx.provision.world import World, holder_is_dead
 from styx.state.rows import ClusterRow, ClusterState
 
@@ -117,8 +118,8 @@ def refresh(world: World, row: ClusterRow) -> ClusterRow:
         return row
     if row.holder and not holder_is_dead(row.holder) and row.lease_until > world.timestamp():
         return row
-    driver = world.provisioner(row.place.cloud)
     try:
+        driver = world.provisioner(row.place.cloud)
         nodes = tuple(driver.nodes(row.place, row.key, row.nodes))
     except StyxError as error:
         return row.model_copy(update={"note": f"could not be read: {error.message}"})
@@ -145,6 +146,7 @@ def _write_down(claim: Claim, verdict: Verdict, nodes: tuple[Node, ...]) -> Clus
         if error := quietly(lambda: _release(claim, row, verdict.note)):
             return claim.update(note=f"{verdict.note}, but what is left could not be released: {error.message}")
         row = claim.update(state=ClusterState.TERMINATED, ended_at=world.now(), nodes=())
+        quietly(lambda: forget_keys(world, row.key))
     return row
 
 

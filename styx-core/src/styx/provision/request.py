@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from styx.driver import FeatureSet, Image, Market, NodeRequest
+from styx.driver import FeatureSet, Image, Market, Node, NodeRequest, Ssh
 from styx.optimizer.problem import Choice
+from styx.provision import ledger
 from styx.provision.offers import EMBEDDED
 from styx.provision.world import World
 from styx.state.rows import ClusterRow
@@ -117,32 +118,45 @@ def options_of(settings: DriverConfig) -> dict[str, Any]:
     return settings.model_dump(mode="json", include=given - secret)
 
 
-def login_key(world: World) -> str | None:
+def login_key(world: World) -> str:
     """The public half of this installation's key, made when it is first needed."""
-    try:
-        from styx.transport.ssh import keys  # type: ignore[import-not-found]
-    except ImportError:
-        return None
-    public: str = keys.login_key(world.store.folders).public
-    return public
+    from styx.transport.ssh import keys
+
+    return keys.login_key(world.store.folders).public
 
 
-def host_key(world: World, cluster: str) -> SecretStr | None:
+def host_key(world: World, cluster: str) -> SecretStr:
     """The private host key that all nodes of a cluster are given."""
-    try:
-        from styx.transport.ssh import keys
-    except ImportError:
-        return None
-    private: SecretStr = keys.host_key(world.store.folders, cluster).private()
-    return private
+    from styx.transport.ssh import keys
+
+    return keys.host_key(world.store.folders, cluster).private()
+
+
+def pinned(world: World, node: Node) -> Node:
+    """The node with the host key that it was given at creation, where its listing names none.
+
+    A cloud that runs user data was given the key; elsewhere it is trusted on first use.
+    """
+    reach = node.reach
+    if not isinstance(reach, Ssh) or reach.host_key is not None:
+        return node
+    row = world.store.cluster_by_key(node.cluster)
+    offer = ledger.offer_of(row) if row else None
+    features = (offer.features if offer else None) or world.cloud(node.place.cloud).features
+    if not features.user_data:
+        return node
+    from styx.transport.ssh import keys
+
+    pair = keys.known_host_key(world.store.folders, node.cluster)
+    if pair is None:
+        return node
+    return node.model_copy(update={"reach": reach.model_copy(update={"host_key": keys.public_only(pair.public)})})
 
 
 def forget_keys(world: World, cluster: str) -> None:
     """Remove the host key of a cluster that is gone."""
-    try:
-        from styx.transport.ssh import keys
-    except ImportError:
-        return
+    from styx.transport.ssh import keys
+
     keys.forget_host_key(world.store.folders, cluster)
 
 

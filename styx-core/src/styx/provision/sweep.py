@@ -1,30 +1,47 @@
 """Finds machines and leftovers that carry this installation's key and that no live cluster remembers, and ends them.
 
-Drivers never show machines without our key, so nothing foreign can be listed here, let alone touched.
+Drivers never show machines without our key, so nothing foreign can be listed here, let alone touched. Places are looked
+at in parallel, and nothing is waited for longer than its deadline: a cloud that does not answer keeps no other waiting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final, TypeVar
 
 from styx.driver import Leftover, Node, Place
-from styx.errors import NotExecutable, StyxError
+from styx.errors import DeadlineExceeded, NotExecutable, StyxError
 from styx.provision import teardown
-from styx.provision.removal import living, remove
+from styx.provision.removal import living, patiently, quietly, remove
 from styx.provision.world import World, holder_is_dead
 from styx.state.rows import ClusterRow, ClusterState
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 ABANDONED = frozenset({ClusterState.INIT, ClusterState.TERMINATING})
 """Half-made or half-ended states: when their client is gone, nobody waits for these machines. STOPPING and STARTING are
 not among them: their disks hold what the user wanted to keep."""
+SETTLED = frozenset({ClusterState.UP, ClusterState.STOPPED})
+"""States in which the record names every machine that there should be."""
+LOOK_S: Final = 45.0
+"""How long one place may take to be listed."""
+END_S: Final = 180.0
+"""How long a place may take to confirm that what was found there is gone."""
+AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True)
 class Found:
-    """One thing that nobody remembers."""
+    """One thing that nobody remembers.
+
+    Attributes:
+        row: The cluster whose key it carries, when there is a record of it.
+        stray: The cluster lives, but this is none of its machines: only this one is ended, never by the key.
+    """
 
     id: str
     kind: str
@@ -33,6 +50,8 @@ class Found:
     row: ClusterRow | None
     usd_per_hour: float | None
     created_at: datetime | None
+    thing: Node | Leftover
+    stray: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,9 +66,13 @@ class Survey:
 
 def is_abandoned(world: World, row: ClusterRow) -> bool:
     """Whether the client that was making or ending this cluster is gone."""
-    if row.state not in ABANDONED:
+    return row.state in ABANDONED and not _is_held(world, row)
+
+
+def _is_held(world: World, row: ClusterRow) -> bool:
+    if row.holder is None or holder_is_dead(row.holder):
         return False
-    return row.holder is None or holder_is_dead(row.holder) or row.lease_until <= world.timestamp()
+    return row.lease_until > world.timestamp()
 
 
 def places_to_look(world: World, enabled: Iterable[Place]) -> tuple[Place, ...]:
@@ -77,54 +100,160 @@ def _makes_machines(world: World, cloud: str) -> bool:
 
 def survey(world: World, places: Sequence[Place]) -> Survey:
     """Look at all places in parallel. A place that can't be read is reported, never called empty."""
-    found: list[Found] = []
+    found: dict[tuple[str, str, str, str], Found] = {}
     unreadable: list[tuple[Place, str]] = []
-    with ThreadPoolExecutor(max_workers=min(16, max(1, len(places)))) as pool:
-        for place, result in zip(places, pool.map(lambda place: _look(world, place), places), strict=True):
-            if isinstance(result, StyxError):
-                unreadable.append((place, result.message))
-            else:
-                found.extend(_unremembered(world, place, *result))
+    for place, result in zip(places, _at_once(lambda place: _look(world, place), places), strict=True):
+        if isinstance(result, StyxError):
+            unreadable.append((place, result.message))
+            continue
+        for each in _unremembered(world, place, *result):
+            # A region and its zone may both be looked at: each thing counts once.
+            found.setdefault((each.place.cloud, each.place.account, each.kind, each.id), each)
     abandoned = tuple(row for row in world.store.clusters() if is_abandoned(world, row))
-    return Survey(tuple(found), abandoned, tuple(unreadable))
+    return Survey(tuple(found.values()), abandoned, tuple(unreadable))
+
+
+def _at_once(action: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    with ThreadPoolExecutor(max_workers=min(AT_ONCE, max(1, len(items)))) as pool:
+        return list(pool.map(action, items))
 
 
 def _look(world: World, place: Place) -> tuple[Sequence[Node], Sequence[Leftover]] | StyxError:
+    deadline = world.timestamp() + LOOK_S
     try:
         driver = world.provisioner(place.cloud)
-        return driver.nodes(place, None), driver.leftovers(place)
+        nodes = patiently(world, deadline, lambda: driver.nodes(place, None))
+        return nodes, patiently(world, deadline, lambda: driver.leftovers(place))
     except StyxError as error:
         return error
 
 
 def _unremembered(world: World, place: Place, nodes: Sequence[Node], leftovers: Sequence[Leftover]) -> Iterable[Found]:
-    for node in living(nodes):
+    alive = living(nodes)
+    ids = {node.id for node in alive}
+    for node in alive:
         row = world.store.cluster_by_key(node.cluster)
-        if row is None or row.state is ClusterState.TERMINATED or is_abandoned(world, row):
-            yield Found(node.id, "node", place, node.cluster, row, node.usd_per_hour, node.created_at)
+        forgotten = _is_forgotten(world, row)
+        if forgotten or (row is not None and is_stray(node, row, ids) and not _is_held(world, row)):
+            price = node.usd_per_hour
+            yield Found(node.id, "node", place, node.cluster, row, price, node.created_at, node, stray=not forgotten)
     for thing in leftovers:
         row = world.store.cluster_by_key(thing.cluster) if thing.cluster else None
-        if row is None or row.state is ClusterState.TERMINATED or is_abandoned(world, row):
-            yield Found(thing.id, thing.kind, place, thing.cluster, row, thing.usd_per_hour, thing.created_at)
+        if _is_forgotten(world, row):
+            price = thing.usd_per_hour
+            yield Found(thing.id, thing.kind, place, thing.cluster, row, price, thing.created_at, thing)
 
 
-def end(world: World, seen: Survey) -> dict[tuple[Place, str | None], StyxError]:
-    """End all that the survey found. Returns the errors by place and cluster key; what failed is still there."""
-    errors: dict[tuple[Place, str | None], StyxError] = {}
-    for row in seen.abandoned:
-        try:
-            teardown.down(world, row, lambda _: None)
-        except StyxError as error:
-            errors.update({(place, row.key): error for place in teardown.places_tried(world, row)})
-    ended = {row.key for row in seen.abandoned}
-    for place, key in dict.fromkeys((each.place, each.key) for each in seen.found):
-        if key is None or key in ended:
+def _is_forgotten(world: World, row: ClusterRow | None) -> bool:
+    return row is None or row.state is ClusterState.TERMINATED or is_abandoned(world, row)
+
+
+def is_stray(node: Node, row: ClusterRow, listed: Iterable[str]) -> bool:
+    """Whether a machine carries the key of a settled cluster without being one of its machines.
+
+    It is when it lies elsewhere, or when the cluster's own machine of that rank is listed, too. A machine that only has
+    another id than we remember may have been started from outside, and is never called stray.
+
+    Args:
+        node: As the cloud lists it.
+        row: The cluster that it names.
+        listed: Ids of all living machines of the same listing.
+    """
+    if row.state not in SETTLED or row.place is None or node.id in {known.id for known in row.nodes}:
+        return False
+    if (node.place.cloud, node.place.account, node.place.region) != (
+        row.place.cloud,
+        row.place.account,
+        row.place.region,
+    ):
+        return True
+    own = {known.id for known in row.nodes if known.rank == node.rank}
+    return bool(own & set(listed))
+
+
+def end(world: World, seen: Survey) -> dict[tuple[str, str], StyxError]:
+    """End all that the survey found, place by place in parallel. Errors by cloud and id of what is still there."""
+    errors: dict[tuple[str, str], StyxError] = {}
+    dead = {(place.cloud, place.account, place.region) for place, _ in seen.unreadable}
+
+    def close(row: ClusterRow) -> tuple[ClusterRow, StyxError | None]:
+        if any((place.cloud, place.account, place.region) in dead for place in teardown.places_tried(world, row)):
+            return row, DeadlineExceeded(f"{row.name} was left as it is: one of its places can't be listed")
+        return row, quietly(lambda: teardown.down(world, row, lambda _: None, deadline_s=END_S))
+
+    ended = {row.key: error for row, error in _at_once(close, seen.abandoned)}
+    groups: dict[tuple[Place, str | None], list[Found]] = {}
+    for each in seen.found:
+        if each.key in ended and not each.stray:
+            if (failure := ended[each.key]) is not None:
+                errors[each.place.cloud, each.id] = failure
             continue
-        try:
-            remove(world, place, key)
-            _close(world, place, key)
-        except StyxError as error:
-            errors[place, key] = error
+        groups.setdefault((each.place, each.key), []).append(each)
+    for (_, things), failures in zip(
+        groups.items(), _at_once(lambda item: _end_group(world, *item), list(groups.items())), strict=True
+    ):
+        errors.update({(each.place.cloud, each.id): failures[each.id] for each in things if each.id in failures})
+    return errors
+
+
+def _end_group(world: World, where: tuple[Place, str | None], things: Sequence[Found]) -> dict[str, StyxError]:
+    """End what carries one key in one place; the errors by id."""
+    place, key = where
+    errors: dict[str, StyxError] = {}
+    strays = [each for each in things if each.stray]
+    for each in strays:
+        if error := quietly(lambda each=each: _end_stray(world, each)):  # type: ignore[misc] # bound at once
+            errors[each.id] = error
+    rest = [each for each in things if not each.stray]
+    if not rest:
+        return errors
+    if key is not None:
+        if error := quietly(lambda: remove(world, place, key, deadline_s=END_S)):
+            return errors | {each.id: error for each in rest}
+        _close(world, place, key)
+    return errors | _discard(world, place, [each.thing for each in rest if isinstance(each.thing, Leftover)])
+
+
+def _end_stray(world: World, each: Found) -> None:
+    assert isinstance(each.thing, Node)
+    node = each.thing
+    driver = world.provisioner(each.place.cloud)
+    deadline = world.timestamp() + END_S
+    patiently(world, deadline, lambda: driver.terminate([node]))
+    pause_s = 0.05
+    while any(one.id == node.id for one in living(patiently(world, deadline, lambda: driver.nodes(each.place, None)))):
+        if world.timestamp() > deadline:
+            raise DeadlineExceeded(f"{each.place} has not confirmed the end of {node.id} in time")
+        world.sleep(min(pause_s, driver.cloud.limits.min_poll_s))
+        pause_s *= 2
+    if each.row is not None:
+        world.store.close_rates(each.row.key, world.now(), node=node.id)
+
+
+def _discard(world: World, place: Place, things: Sequence[Leftover]) -> dict[str, StyxError]:
+    """Remove leftovers that a release of the cluster has not, and see that they are gone."""
+    errors: dict[str, StyxError] = {}
+    if not things:
+        return errors
+    driver = world.provisioner(place.cloud)
+    deadline = world.timestamp() + END_S
+
+    def still() -> set[str]:
+        return {one.id for one in patiently(world, deadline, lambda: driver.leftovers(place))}
+
+    try:
+        left = still()
+        for thing in things:
+            if thing.id in left:
+                error = quietly(lambda thing=thing: patiently(world, deadline, lambda: driver.discard(thing)))  # type: ignore[misc] # bound at once
+                if error is not None:
+                    errors[thing.id] = error
+        left = still()
+    except StyxError as error:
+        return {thing.id: error for thing in things}
+    for thing in things:
+        if thing.id in left:
+            errors.setdefault(thing.id, DeadlineExceeded(f"{place} still lists {thing.kind} {thing.id}"))
     return errors
 
 

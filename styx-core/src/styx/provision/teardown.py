@@ -10,11 +10,14 @@ from styx.driver import Node, NodeState, Place
 from styx.errors import DeadlineExceeded, StyxError, UnsupportedError, WrongState
 from styx.provision import budgets, ledger
 from styx.provision.claim import Claim, claimed
-from styx.provision.removal import patiently, remove
+from styx.provision.removal import REMOVAL_DEADLINE_S, patiently, quietly, remove
+from styx.provision.request import forget_keys
 from styx.provision.steps import step
 from styx.provision.world import World
 from styx.state.rows import ClusterRow, ClusterState
 
+PURGE_DEADLINE_S = 60.0
+"""How long a cloud is asked before what may exist there is forgotten."""
 WAIT_S = 900.0
 """Longest time that we watch machines stop or start."""
 
@@ -35,8 +38,17 @@ def places_tried(world: World, row: ClusterRow) -> list[Place]:
     return list(dict.fromkeys(places))
 
 
-def down(world: World, row: ClusterRow, quiesce: Quiesce, *, purge: bool = False) -> None:
+def down(
+    world: World, row: ClusterRow, quiesce: Quiesce, *, purge: bool = False, deadline_s: float = REMOVAL_DEADLINE_S
+) -> None:
     """End a cluster for good, in every place that was ever tried. Resumable; safe to repeat.
+
+    Args:
+        world: What we act on.
+        row: The cluster.
+        quiesce: Keeps the logs of nodes that still answer.
+        purge: Forget the record even when something could not be removed; waits less for clouds that do not answer.
+        deadline_s: How long each place may take.
 
     Raises:
         StyxError: Something could not be removed; the record stays and says what remains.
@@ -51,7 +63,7 @@ def down(world: World, row: ClusterRow, quiesce: Quiesce, *, purge: bool = False
             quiesce(row)
         try:
             with step(world, row.key, op, "remove"):
-                _remove_everywhere(claim, row)
+                _remove_everywhere(claim, row, min(deadline_s, PURGE_DEADLINE_S) if purge else deadline_s)
         except StyxError as error:
             claim.update(note=f"could not be removed: {error.message}")
             if not purge:
@@ -60,16 +72,31 @@ def down(world: World, row: ClusterRow, quiesce: Quiesce, *, purge: bool = False
         _forget(claim, op)
 
 
-def _remove_everywhere(claim: Claim, row: ClusterRow) -> None:
+def _remove_everywhere(claim: Claim, row: ClusterRow, deadline_s: float) -> None:
+    """Every place is tried, whatever the others say; the first error is raised at the end, naming all that remains."""
     world = claim.world
+    failures: list[tuple[Place, StyxError]] = []
     newest = max((each.started_at.timestamp() for each in world.store.attempts(row.key)), default=0.0)
     for place in places_tried(world, row):
-        lag_s = world.cloud(place.cloud).limits.listing_lag_s
-        known = row.nodes if place == row.place else ()
-        remove(world, place, row.key, known=known, not_before=newest + lag_s, check=claim.check)
+        try:
+            lag_s = world.cloud(place.cloud).limits.listing_lag_s
+            known = row.nodes if place == row.place else ()
+            not_before = newest + lag_s
+            remove(world, place, row.key, known=known, not_before=not_before, check=claim.check, deadline_s=deadline_s)
+        except StyxError as error:
+            claim.check()
+            failures.append((place, error))
+            continue
         for attempt in world.store.attempts(row.key):
             if attempt.place == place and attempt.state != "released":
                 world.store.update_attempt(attempt.id, {"state": "released"})
+
+    if failures:
+        _, first = failures[0]
+        if len(failures) > 1:
+            first.message = "; ".join(f"{place}: {error.message}" for place, error in failures)
+            first.args = (first.message,)
+        raise first
 
 
 def _forget(claim: Claim, op: str) -> None:
@@ -77,6 +104,7 @@ def _forget(claim: Claim, op: str) -> None:
     world.store.close_rates(claim.key, world.now())
     world.tell(claim.key, op, "forget", "done", f"{claim.row().name} is gone")
     claim.update(state=ClusterState.TERMINATED, ended_at=world.now(), nodes=(), usd_per_hour=None)
+    quietly(lambda: forget_keys(world, claim.key))
 
 
 def stop(world: World, row: ClusterRow, quiesce: Quiesce) -> None:

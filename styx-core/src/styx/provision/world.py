@@ -46,11 +46,6 @@ class Parts:
         """Plugins."""
         return self._make_hub(self.config)
 
-    def close(self) -> None:
-        """End the SSH logins, if there are any."""
-        if "hub" in self.__dict__:
-            self.hub.ssh.close()
-
     def for_task(self, task: Task) -> Parts:
         """The same, as one task's `config` has it."""
         settings = self.config.with_task(task.config)
@@ -75,6 +70,7 @@ class World:
             each driver call. The store tells the same for its commits. Tests kill the process in it.
         say: Receives each event after it was stored.
         catalogs: The open catalog of each hub; shared by the worlds that are made from this one.
+        accounts: Whose account each cloud's credentials open, asked once.
     """
 
     store: Store
@@ -88,6 +84,7 @@ class World:
     observe: Callable[[str], None] = quiet
     say: Callable[[Event], None] | None = None
     catalogs: dict[Hub, Catalog] = field(default_factory=dict, repr=False, compare=False)
+    accounts: dict[Cloud, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def config(self) -> Config:
@@ -133,7 +130,9 @@ class World:
         """The cloud's provisioner behind a deadline and an error wall."""
         from styx.provision.guard import Guarded
 
-        return Guarded(name, self.hub.provisioner(name), self.hub.cloud(name), self.observe)
+        cloud = self.hub.cloud(name)
+        accounts = None if cloud.free else self.accounts
+        return Guarded(name, self.hub.provisioner(name), cloud, self.observe, accounts)
 
     def tell(self, cluster: str, operation: str, step: str, phase: str, message: str = "", **data: Any) -> None:
         """Store an event of an operation, then show it to whoever listens."""

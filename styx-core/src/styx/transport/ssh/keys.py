@@ -69,6 +69,15 @@ def host_key(folders: KeyFolders, cluster: str) -> KeyPair:
     return _pair(folders, f"host-{cluster}", cluster)
 
 
+def known_host_key(folders: KeyFolders, cluster: str) -> KeyPair | None:
+    """The host key pair of a cluster, if one was made.
+
+    Raises:
+        LocalIOError: It can't be read.
+    """
+    return _read(folders.key_path(f"host-{cluster}"))
+
+
 def forget_host_key(folders: KeyFolders, cluster: str) -> None:
     """Remove a cluster's host key pair, once the cluster is gone. Idempotent."""
     path = folders.key_path(f"host-{cluster}")

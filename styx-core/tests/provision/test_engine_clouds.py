@@ -1,0 +1,207 @@
+"""What real clouds do to the engine: other accounts, duplicates, notices, trouble that lasts, leftovers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from styx.api import LaunchOptions
+from styx.driver import CatalogRow, FeatureSet, Node, NodeState, Place, SelfEnd
+from styx.errors import CredentialsError, NoPlaceLeft, UnsupportedError
+from styx.provision import leases, sweep
+from styx.state.rows import ClusterRow, ClusterState
+from styx.testing.fakecloud import FakeDriver
+from tests.enginebench import Bench
+
+
+def ids(bench: Bench) -> set[str]:
+    return {one.id for one in bench.cloud.machines() if one.status(bench.cloud.clock()).value == "active"}
+
+
+def duplicate(bench: Bench, zone: str) -> str:
+    """A machine with the cluster's key that its record does not name, as a create that ran twice leaves it."""
+    row = bench.client.world.store.cluster("c")
+    assert row is not None
+    known = next(one for one in bench.cloud.machines() if one.id == row.nodes[0].id)
+    return bench.cloud.plant(zone, name=known.name, tags={**known.tags, "styx-token": "f" * 32}).id
+
+
+def test_a_duplicate_of_a_living_cluster_is_found_and_only_it_is_ended(bench: Bench) -> None:
+    bench.launch()
+    own = ids(bench)
+    twin, elsewhere = duplicate(bench, "north-a"), duplicate(bench, "south-a")
+    assert {each.id for each in bench.client.sweep().orphans} == {twin, elsewhere}
+    assert all(each.deleted for each in bench.client.sweep(delete=True).orphans)
+    assert ids(bench) == own
+    assert bench.client.exec(bench.task(), "c").job_id == 2
+
+
+def test_credentials_of_another_account_end_nothing_and_make_nothing(bench: Bench) -> None:
+    bench.launch()
+    bench.client.world.accounts.clear()
+    cloud = bench.client.world.cloud("fake")
+    bench.client.world.accounts[cloud] = "acct-2"
+    view = bench.client.status(refresh=True)[0]
+    assert view.state is ClusterState.UP
+    assert "acct-1" in (view.note or "")
+    assert {str(place) for place, _ in bench.client.sweep().unreadable} >= {"fake/north/north-a"}
+    with pytest.raises(CredentialsError, match="acct-2"):
+        bench.client.down(["c"])
+    assert bench.client.status()[0].state is ClusterState.TERMINATING
+    with pytest.raises(NoPlaceLeft, match="acct-2"):
+        bench.launch("other")
+    assert len(ids(bench)) == 1
+    bench.client.world.accounts.clear()
+
+
+def test_a_notice_reaches_status_and_why(bench: Bench) -> None:
+    bench.launch(task=bench.task('while [ ! -e "$STYX_NOTICE_FILE" ]; do sleep 0.1; done; echo saved'))
+    assert bench.client.status(refresh=True)[0].note is None
+    bench.cloud.warn(next(iter(ids(bench))))
+    assert bench.client.wait("c", 1).exit_code == 0
+    assert bench.client.status(refresh=True)[0].note == "the cloud will take node 0 away"
+    bench.client.status(refresh=True)
+    told = [event for event in bench.client.why("c").events if event.step == "notice"]
+    assert [event.message for event in told] == ["the cloud will take node 0 away"]
+
+
+def test_a_cloud_in_lasting_trouble_is_left_for_the_next_with_a_line_now_and_then(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from styx.provision import attempts, gang
+
+    monkeypatch.setattr(gang, "TROUBLE_S", 1.0)
+    monkeypatch.setattr(attempts, "FIRST_NOTE_S", 0.2)
+    bench.cloud.refuse("create_machine", "internal", zone="north-a", times=None)
+    assert str(bench.launch().place) == "fake/south/south-a"  # a region in trouble is left as a whole
+    first = bench.client.why("c").attempts[0]
+    assert (first.error, first.scope, first.vendor_code, first.state) == (
+        "DriverError", "region", "internal", "released",
+    )  # fmt: skip
+    assert any(event.phase == "note" and "not now" in event.message for event in bench.events)
+
+
+def test_one_dead_cloud_keeps_no_other_waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.launch()
+    bench.launch("d")
+    store = bench.client.world.store
+    for name in ("c", "d"):
+        row = store.cluster(name)
+        assert row is not None
+        epoch = store.acquire(row.key, "gone", 0.0, bench.client.world.timestamp())
+        place = Place(cloud="nosuch", account="x", region="y") if name == "d" else row.place
+        store.update_cluster(row.key, epoch, {"state": ClusterState.TERMINATING, "place": place})
+        store.relinquish(row.key, epoch)
+    began = time.monotonic()
+    report = bench.client.sweep(delete=True)
+    assert time.monotonic() - began < 60
+    assert [str(place) for place, _ in report.unreadable] == ["nosuch/y"]
+    assert [row.name for row in store.clusters()] == ["d"]
+    assert len(ids(bench)) == 1  # what belongs to d is not ended while one of its places can't be seen
+    bench.client.down(["d"], purge=True)
+    bench.client.sweep(delete=True)
+    assert ids(bench) == set()
+
+
+def test_leftovers_that_no_release_removes_are_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.launch()
+    monkeypatch.setattr(FakeDriver, "release", lambda *_: None)
+    bench.client.down(["c"])
+    (left,) = bench.client.sweep(delete=True).orphans
+    assert left.kind == "address"
+    assert not left.deleted
+    assert "still lists" in (left.error or "")
+    monkeypatch.undo()
+    (gone,) = bench.client.sweep(delete=True).orphans
+    assert gone.deleted
+    assert bench.client.sweep().orphans == ()
+
+
+def test_a_plan_says_what_the_lease_comes_to(bench: Bench) -> None:
+    plan = bench.client.plan(bench.task(), LaunchOptions(cluster="c"))
+    assert any("until `styx down`" in warning for warning in plan.warnings)
+    leased = bench.client.plan(bench.task(), LaunchOptions(cluster="c", idle_minutes=5))
+    assert leased.lease["idle_s"] == 300
+    assert leased.warnings == ()
+
+
+PLACE = Place(cloud="c", account="a", region="r")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stop", "saves", "can_stop", "action"),
+    [
+        ("stop", True, True, True, "stop"),
+        (None, True, True, True, "stop"),
+        ("stop", False, True, True, "down"),
+        ("stop", True, False, True, "down"),
+        ("stop", True, True, False, "down"),
+        ("down", True, True, True, "down"),
+    ],
+)
+def test_what_ending_comes_to(wanted: str | None, stop: bool, saves: bool, can_stop: bool, action: str) -> None:
+    features = FeatureSet(stop=stop, stop_saves_money=saves)
+    assert leases.action_of({"action": wanted}, features, can_stop=can_stop) == action
+
+
+def test_notes_on_leases() -> None:
+    limited: dict[str, Any] = {"idle_s": 60.0, "action": "stop"}
+    billing = SelfEnd(kind="poweroff", stops_billing=False)
+    good = SelfEnd(kind="poweroff", stops_billing=True)
+    assert leases.notes({}, "X", "stop", good, free=True) == ()
+    assert "no lease" in leases.notes({}, "X", "stop", good, free=False)[0]
+    assert leases.notes(limited, "X", "stop", good, free=False) == ()
+    assert "removes them" in leases.notes(limited, "X", "down", good, free=False)[0]
+    assert "ends the billing by itself" in leases.notes(limited, "X", "stop", billing, free=False)[0]
+    assert "ends the billing by itself" in leases.notes(limited, "X", "stop", SelfEnd(kind="none"), free=False)[0]
+    assert leases.notes(limited, "X", "stop", None, free=False) == ()
+
+
+def test_autostop_never_removes_a_disk_that_it_was_asked_to_stop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.launch()
+    row = bench.client.world.store.cluster("c")
+    assert row is not None
+    offer = CatalogRow.model_validate(row.offer)
+    stuck = offer.model_copy(update={"features": FeatureSet(stop=False)})
+    epoch = bench.client.world.store.acquire(row.key, "test", 5.0, bench.client.world.timestamp())
+    bench.client.world.store.update_cluster(row.key, epoch, {"offer": stuck.model_dump(mode="json")})
+    bench.client.world.store.relinquish(row.key, epoch)
+    with pytest.raises(UnsupportedError) as caught:
+        bench.client.autostop(["c"], idle_minutes=5)
+    assert "--down" in (caught.value.hint or "")
+    bench.client.autostop(["c"], idle_minutes=5, down=True)
+
+
+def row_of(nodes: tuple[Node, ...], state: ClusterState = ClusterState.UP) -> ClusterRow:
+    from datetime import UTC, datetime
+
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    return ClusterRow(
+        key="k",
+        name="n",
+        owner="o",
+        state=state,
+        place=PLACE,
+        num_nodes=1,
+        nodes=nodes,
+        created_at=now,
+        last_use_at=now,
+    )
+
+
+def test_strays() -> None:
+    def node(id: str, rank: int = 0, place: Place = PLACE) -> Node:
+        return Node(id=id, cluster="k", rank=rank, place=place, state=NodeState.RUNNING)
+
+    own = node("own")
+    row = row_of((own,))
+    elsewhere = PLACE.model_copy(update={"region": "s"})
+    assert not sweep.is_stray(own, row, {"own"})
+    assert sweep.is_stray(node("twin"), row, {"own", "twin"})
+    assert sweep.is_stray(node("far", place=elsewhere), row, {"far"})
+    assert not sweep.is_stray(node("new-id-after-a-start"), row, {"new-id-after-a-start"})
+    assert not sweep.is_stray(node("zoned", place=PLACE.model_copy(update={"zone": "z"})), row, {"zoned"})
+    for state in set(ClusterState) - {ClusterState.UP, ClusterState.STOPPED}:
+        assert not sweep.is_stray(node("twin"), row_of((own,), state), {"own", "twin"})
