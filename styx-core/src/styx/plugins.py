@@ -34,6 +34,7 @@ from styx.driver import (
 from styx.errors import Fault, InvalidInput, NotExecutable, PluginError, StyxError
 from styx.plugin import API_VERSION, hookimpl
 from styx.state.folders import HomeFolders
+from styx.transport.ssh.door import Door
 
 if TYPE_CHECKING:
     from styx.backends.base import Backend
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from styx.optimizer.problem import Plan, Problem
     from styx.state.rows import Event
     from styx.transport.base import Transport
+    from styx.transport.ssh.logins import Logins
 
 _LOG_LIMIT_BYTES: Final = 1 << 20
 _Kind = Literal["driver", "hook", "command", "store", "file"]
@@ -132,6 +134,7 @@ class Hub:
         http: Makes HTTP clients for REST drivers.
         report: Told once of each plugin that misbehaves; nothing else is printed.
         listener_deadline_s: How long one event listener may take before it is dropped.
+        ssh: Logins to share with another Hub of the same user.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class Hub:
         http: Callable[[], Any] | None = None,
         report: Callable[[str], None] | None = None,
         listener_deadline_s: float = 5.0,
+        ssh: Door | None = None,
     ) -> None:
         self.home = home
         self.folders = HomeFolders(home)
@@ -163,6 +167,7 @@ class Hub:
         self._http = http or _http_client
         self._report = report
         self._listener_deadline_s = listener_deadline_s
+        self.ssh = ssh or Door(self._new_logins)
         self._lock = threading.RLock()
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -189,6 +194,7 @@ class Hub:
             http=self._http,
             report=self._report,
             listener_deadline_s=self._listener_deadline_s,
+            ssh=self.ssh,
         )
 
     # what is there -------------------------------------------------------------------------------------------
@@ -303,7 +309,15 @@ class Hub:
             http=self._http,
             remote=self._remote,
             extra={} if cls else {"table": dict(table)},
+            ssh=self.ssh,
         )
+
+    def _new_logins(self) -> Logins:
+        from styx.transport.ssh.logins import Logins
+        from styx.transport.ssh.target import UserConfig
+
+        config = UserConfig(self._user_home, self._environ, user=self._environ.get("LOGNAME") or self._user)
+        return Logins(self.folders, config, self.report)
 
     def _environment_secret(self, name: str) -> str | None:
         return None if self._remote else self._environ.get(name)

@@ -1,63 +1,59 @@
-"""Lambda Cloud: identity and catalog."""
+"""Lambda Cloud: identity, catalog, machines.
+
+Lambda has neither idempotency tokens nor stop and start. A machine is found again by its tags; a power-off on the
+machine does not end its charge, so that nodes cannot end themselves.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final
 
 from pydantic import SecretStr
 
 from styx.plugin import (
-    BalanceError,
-    CapacityError,
     CatalogRow,
-    CatalogSource,
-    Cloud,
     CloudError,
     Context,
     CredentialsError,
+    Driver,
     DriverConfig,
     DriverError,
     FeatureSet,
     Identity,
+    Leftover,
     Limits,
+    Node,
+    NodeRequest,
+    NodeState,
+    OpensPorts,
     Place,
-    QuotaError,
+    Problem,
     TransientError,
     UnsupportedError,
 )
-from styx.rest import Failure, RestApi, bearer, credential_file, expecting
-from styx_lambda import prices
+from styx.rest import Classify, RestApi, bearer, credential_file, expecting
+from styx_lambda import machines, prices
+from styx_lambda.errors import ABSENT, ERRORS, LAUNCH_ERRORS, classify, classify_launch
+from styx_lambda.pace import Pace, Read
 
 VARIABLES: Final = ("LAMBDA_API_KEY", "LAMBDA_CLOUD_API_KEY")
 KEY_FILE: Final = Path(".lambda_cloud") / "lambda_keys"
 SNAPSHOT: Final = Path(__file__).with_name("snapshot.csv")
+NO_FIREWALL: Final = frozenset({"us-south-1"})
+"""Regions without Lambda's firewall: every port is open there, and rulesets do not exist."""
+ENDING: Final = frozenset({NodeState.STOPPING, NodeState.TERMINATED})
 HINT: Final = (
     "make a key at https://cloud.lambda.ai/api-keys, then set LAMBDA_API_KEY to it, or write the line "
     "'api_key = <key>' into ~/.lambda_cloud/lambda_keys"
 )
-
-ERRORS: Final[Mapping[str, type[CloudError]]] = {
-    "global/account-inactive": BalanceError,
-    "global/conflict": TransientError,
-    "global/duplicate": UnsupportedError,
-    "global/forbidden": CredentialsError,
-    "global/internal-error": TransientError,
-    "global/invalid-address": BalanceError,
-    "global/invalid-api-key": CredentialsError,
-    "global/invalid-parameters": UnsupportedError,
-    "global/not-found": DriverError,
-    "global/object-does-not-exist": DriverError,
-    "global/quota-exceeded": QuotaError,
-    "instance-operations/launch/file-system-in-wrong-region": UnsupportedError,
-    "instance-operations/launch/insufficient-capacity": CapacityError,
-}
-"""Lambda's error codes, and what each tells the engine. Any other goes by its HTTP status."""
 
 
 class LambdaConfig(DriverConfig):
@@ -69,29 +65,29 @@ class LambdaConfig(DriverConfig):
     """A name for the account. Lambda does not tell it, so without a name of yours it is made from the API key."""
 
 
-class Lambda(Cloud, CatalogSource):
+class Lambda(Driver[LambdaConfig], OpensPorts):
     """Virtual machines with NVIDIA GPUs, by the hour, in regions without zones."""
 
     name = "lambda"
     display_name = "Lambda"
     config_type = LambdaConfig
     features = FeatureSet(ports="any_time", user_data=True, custom_image=True, container="docker", fuse=True)
-    limits = Limits(name_length=64, user_data_bytes=1_000_000, max_ports=100, min_poll_s=5.0)
+    limits = Limits(name_length=64, user_data_bytes=1_000_000, max_ports=100, min_poll_s=5.0, listing_lag_s=3.0)
 
     def __init__(self, context: Context) -> None:
         """Keep the context; open nothing."""
-        self.context = context
+        super().__init__(context)
+        self._pace = Pace(context.clock)
+        self._one_create = threading.Lock()
+        self._made: dict[str, dict[int, Node]] = {}
 
-    @property
-    def config(self) -> LambdaConfig:
-        """The settings."""
-        return cast("LambdaConfig", self.context.config)
+    # identity and catalog ----------------------------------------------------------------------------------------
 
     def check(self) -> Identity:
         """The account behind the key, and Lambda's regions. One call, because Lambda allows one in a second."""
         key = self._key()
         account = self.config.account or f"key-{hashlib.sha256(key.get_secret_value().encode()).hexdigest()[:12]}"
-        reply = self._api(key).get("regions")
+        reply = self._api.get("regions")
         with expecting(self.display_name, "regions"):
             names = sorted({*shipped_regions(), *(region["name"] for region in reply["data"])})
         return Identity(
@@ -104,22 +100,109 @@ class Lambda(Cloud, CatalogSource):
 
     def fetch(self) -> Iterable[CatalogRow]:
         """Every type at its present price, in every region that is known or that the list names."""
-        api = self._api(self._key())
+        api = self._api
         reply = api.get("instance-types")
         now = datetime.fromtimestamp(self.context.clock(), UTC)
         with expecting(self.display_name, "instance-types"):
             return list(prices.rows(reply["data"], shipped_regions(), now=now, source=api.url("instance-types")))
 
+    # machines ----------------------------------------------------------------------------------------------------
+
+    def create(self, request: NodeRequest) -> Sequence[Node]:
+        """Launch what is missing, rank by rank, under an SSH key and a firewall ruleset of the cluster's own."""
+        made = self._made.setdefault(request.token, {})
+        with self._one_create, self._pace.turn(f"create {request.token}", self._ask) as read:
+            seen = {
+                one.rank: one
+                for one in self._listed(read, request.place, request.cluster, ports=request.ports)
+                if one.token == request.token
+            }
+            nodes = {rank: self._unless_vanished(one) for rank, one in made.items()} | seen
+            missing = [rank for rank in range(request.count) if rank not in nodes]
+            if missing:
+                try:
+                    self._need_key(read, request)
+                    ruleset = self._need_ruleset(read, request)
+                    for rank in missing:
+                        nodes[rank] = made[rank] = self._launch(request, rank, ruleset)
+                except CloudError as error:
+                    error.created = tuple(nodes.values())
+                    raise
+        return [nodes[rank] for rank in sorted(nodes)]
+
+    def nodes(self, place: Place, cluster: str | None, known: Sequence[Node] = ()) -> Sequence[Node]:
+        """Ours in the region, by their tags; one listing answers for all regions and clusters."""
+        with self._pace.turn("nodes", self._ask) as read:
+            found = self._listed(read, place, cluster)
+        shown = {one.id for one in found}
+        lost = [one for one in known if one.id not in shown and one.state is NodeState.PENDING and one.place == place]
+        return [*found, *(self._unless_vanished(one) for one in lost)]
+
+    def terminate(self, nodes: Sequence[Node]) -> None:
+        """End those that exist; Lambda refuses a whole list for the sake of one id that does not."""
+        verb = f"terminate {sorted(one.id for one in nodes)}"
+        with self._pace.turn(verb, self._ask) as read:
+            with expecting(self.display_name, "instances"):
+                living = {one["id"] for one in read("instances") if machines.STATES.get(one["status"]) not in ENDING}
+            ids = [one.id for one in nodes if one.id in living or self._is_young(one)] if nodes else []
+            if not ids:
+                return
+            try:
+                with self._pace.changing("instances"):
+                    self._api.post("instance-operations/terminate", {"instance_ids": ids}, safe=True)
+            except CloudError as error:
+                if error.vendor.code != ABSENT:
+                    raise
+                raise TransientError("one of the machines is gone, or not there yet", vendor=error.vendor) from None
+
+    def release(self, place: Place, cluster: str) -> None:
+        """Delete the cluster's SSH key and ruleset. Only those of ours: both are called as the cluster is."""
+        if not machines.is_of(cluster, self.context.store):
+            return
+        with self._pace.turn(f"release {place} {cluster}", self._ask) as read:
+            for path in ("ssh-keys", "firewall-rulesets"):
+                with expecting(self.display_name, path):
+                    ids = [one["id"] for one in read(path) if one["name"] == cluster and _is_in(one, place)]
+                for one in ids:
+                    with self._pace.changing(path):
+                        self._delete(f"{path}/{one}")
+
+    def leftovers(self, place: Place) -> Sequence[Leftover]:
+        """Rulesets of ours without a machine. They cost nothing; the SSH key beside them goes with them."""
+        with self._pace.turn("nodes", self._ask) as read, expecting(self.display_name, "rulesets"):
+            return [
+                Leftover(id=one["id"], kind="firewall ruleset", place=place, cluster=one["name"], usd_per_hour=0.0)
+                for one in read("firewall-rulesets")
+                if machines.is_of(one["name"], self.context.store) and _is_in(one, place) and not one["instance_ids"]
+            ]
+
+    def open_ports(self, nodes: Sequence[Node], ports: Sequence[int]) -> None:
+        """Add the ports to the rulesets of the nodes' clusters."""
+        self._change_ports(nodes, lambda have: have | set(ports))
+
+    def close_ports(self, nodes: Sequence[Node], ports: Sequence[int]) -> None:
+        """Take them out."""
+        self._change_ports(nodes, lambda have: have - set(ports))
+
     # workings ----------------------------------------------------------------------------------------------------
 
-    def _api(self, key: SecretStr) -> RestApi:
+    @cached_property
+    def _api(self) -> RestApi:
+        return self._speaking(ERRORS, classify)
+
+    @cached_property
+    def _launches(self) -> RestApi:
+        """For launches alone, which may have happened although they failed."""
+        return self._speaking(LAUNCH_ERRORS, classify_launch)
+
+    def _speaking(self, table: Mapping[str, type[CloudError]], classify: Classify) -> RestApi:
         return RestApi(
             self.context,
             name=self.display_name,
             endpoint=self.config.endpoint,
-            headers=bearer(key),
-            table=ERRORS,
-            classify=_classify,
+            headers=lambda: bearer(self._key())(),
+            table=table,
+            classify=classify,
             hint=HINT,
         )
 
@@ -134,6 +217,95 @@ class Lambda(Cloud, CatalogSource):
             raise CredentialsError(f"no API key of Lambda: {VARIABLES[0]} is not set, and {where}", hint=HINT)
         return SecretStr(found[1])
 
+    def _ask(self, path: str) -> Any:
+        reply = self._api.get(path)
+        with expecting(self.display_name, path):
+            return reply["data"]
+
+    def _listed(
+        self, read: Read, place: Place, cluster: str | None, *, ports: Iterable[int] | None = None
+    ) -> list[Node]:
+        """Our nodes in a region, of one cluster or of all, with the ports that are open (or given)."""
+        with expecting(self.display_name, "instances"):
+            mine = machines.ours(read("instances"), self.context.store, place.region)
+        mine = [one for one in mine if cluster in (None, machines.tags_of(one)["styx-cluster"])]
+        opened: dict[str, Iterable[int]] = {}
+        if mine and ports is None and place.region not in NO_FIREWALL:
+            with expecting(self.display_name, "firewall-rulesets"):
+                opened = {
+                    one["name"]: machines.ports_of(one) for one in read("firewall-rulesets") if _is_in(one, place)
+                }
+        with expecting(self.display_name, "instances"):
+            return [
+                machines.node(one, place, opened.get(machines.tags_of(one)["styx-cluster"], ports or ()))
+                for one in mine
+            ]
+
+    def _need_key(self, read: Read, request: NodeRequest) -> None:
+        if request.ssh_public_key is None:
+            raise UnsupportedError("Lambda makes no machine without an SSH key, and the request has none")
+        with expecting(self.display_name, "ssh-keys"):
+            if any(one["name"] == request.cluster for one in read("ssh-keys")):
+                return
+        with self._pace.changing("ssh-keys"):
+            self._api.post("ssh-keys", {"name": request.cluster, "public_key": request.ssh_public_key}, safe=True)
+
+    def _need_ruleset(self, read: Read, request: NodeRequest) -> str | None:
+        """The id of the cluster's ruleset. It is attached to each machine, because Lambda takes none afterwards."""
+        place = request.place
+        if place.region in NO_FIREWALL:
+            return None
+        with expecting(self.display_name, "firewall-rulesets"):
+            for one in read("firewall-rulesets"):
+                if one["name"] == request.cluster and _is_in(one, place):
+                    return str(one["id"])
+            body = {"name": request.cluster, "region": place.region, "rules": machines.rules(request.ports)}
+            with self._pace.changing("firewall-rulesets"):
+                return str(self._api.post("firewall-rulesets", body, safe=True)["data"]["id"])
+
+    def _launch(self, request: NodeRequest, rank: int, ruleset: str | None) -> Node:
+        now = self.context.clock()
+        body = machines.launch_body(request, rank, now=now, ruleset=ruleset)
+        with self._pace.changing("instances"):
+            reply = self._launches.post("instance-operations/launch", body)
+        with expecting(self.display_name, "launch"):
+            return machines.fresh_node(request, rank, reply["data"]["instance_ids"][0], now)
+
+    def _delete(self, path: str) -> None:
+        try:
+            self._api.delete(path)
+        except CloudError as error:
+            if error.vendor.code != ABSENT:
+                raise
+
+    def _change_ports(self, nodes: Sequence[Node], change: Callable[[set[int]], set[int]]) -> None:
+        for place, cluster in {(one.place, one.cluster) for one in nodes if one.place.region not in NO_FIREWALL}:
+            with self._pace.turn(f"ports {place} {cluster}", self._ask) as read:
+                with expecting(self.display_name, "firewall-rulesets"):
+                    rulesets = [one for one in read("firewall-rulesets") if one["name"] == cluster]
+                    rulesets = [one for one in rulesets if _is_in(one, place)]
+                if not rulesets:
+                    raise DriverError(f"the firewall ruleset {cluster} in {place} is gone, so its ports can't change")
+                have = machines.ports_of(rulesets[0])
+                wanted = change(have)
+                if wanted != have:
+                    path = f"firewall-rulesets/{rulesets[0]['id']}"
+                    with self._pace.changing("firewall-rulesets"):
+                        self._api.call("PATCH", path, body={"rules": machines.rules(wanted)}, safe=True)
+
+    def _is_young(self, node: Node) -> bool:
+        """Whether a listing may not show it yet."""
+        if node.state is not NodeState.PENDING or node.created_at is None:
+            return False
+        return self.context.clock() - node.created_at.timestamp() < self.limits.listing_lag_s
+
+    def _unless_vanished(self, node: Node) -> Node:
+        """A node that no listing shows: still to come, or lost on its way up."""
+        if self._is_young(node):
+            return node
+        problem = Problem(error="CapacityError", message="Lambda took the launch, and the machine never came up")
+        return node.model_copy(update={"state": NodeState.FAILED, "problem": problem, "waiting": None, "reach": None})
+
 
 def shipped_regions() -> frozenset[str]:
     """Regions of the shipped rows: Lambda's price list leaves out those without free machines."""
@@ -142,8 +314,6 @@ def shipped_regions() -> frozenset[str]:
         return frozenset(row["region"] for row in csv.DictReader(body))
 
 
-def _classify(failure: Failure) -> type[CloudError] | None:
-    """What the code alone does not say: too many calls come under several codes, and so do troubles upstream."""
-    if failure.status == 429 or failure.code.startswith("provider/"):
-        return TransientError
-    return None
+def _is_in(thing: Mapping[str, Any], place: Place) -> bool:
+    """Rulesets are of one region, SSH keys of the account."""
+    return "region" not in thing or thing["region"]["name"] == place.region

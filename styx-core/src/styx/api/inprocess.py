@@ -74,6 +74,7 @@ class InProcess(CatalogCalls):
 
     def close(self) -> None:
         """Give back connections."""
+        self.world.parts.close()
         self.world.store.close()
 
     def _saying(self, say: Say | None) -> World:

@@ -65,7 +65,8 @@ def way_to(world: World, node: Node) -> Transport:
     if node.reach is None:
         raise Unreachable(f"node {node.rank} of {node.cluster} has no address yet")
     reach = pinned(world, node).reach or node.reach
-    return make_transport(reach, world.hub.make_transport, instance=f"{node.cluster}/{node.rank}")
+    instance = f"{node.cluster}/{node.rank}"
+    return make_transport(reach, world.hub.make_transport, instance=instance, logins=world.hub.ssh.logins)
 
 
 def connect(world: World, node: Node, *, deadline_s: float = 30.0) -> Up:

@@ -46,6 +46,11 @@ class Parts:
         """Plugins."""
         return self._make_hub(self.config)
 
+    def close(self) -> None:
+        """End the SSH logins, if there are any."""
+        if "hub" in self.__dict__:
+            self.hub.ssh.close()
+
     def for_task(self, task: Task) -> Parts:
         """The same, as one task's `config` has it."""
         settings = self.config.with_task(task.config)

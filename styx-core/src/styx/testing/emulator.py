@@ -41,21 +41,29 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class NoReply(Exception):
+    """The request was received, and perhaps carried out, and the connection ends without a reply."""
+
+
 class Emulator:
-    """Serves on a free port of the loopback interface while it is entered.
+    """Serves on a free port while it is entered.
+
+    Args:
+        answer: From request to reply; raises `NoReply` to break the connection.
+        host: The address to serve on: loopback, or one of a network that the test made.
 
     Attributes:
         url: Its address, without a slash at the end.
         requests: Everything it was asked, in order.
     """
 
-    def __init__(self, answer: Callable[[Request], Reply]) -> None:
+    def __init__(self, answer: Callable[[Request], Reply], host: str = "127.0.0.1") -> None:
         self.requests: list[Request] = []
         self._answer = answer
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer((host, 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{host}:{self._server.server_address[1]}"
 
     def __enter__(self) -> Emulator:
         self._thread.start()
@@ -77,6 +85,7 @@ class Emulator:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or the body waits 40 ms for the headers to be confirmed
 
             def _serve(self) -> None:
                 length = int(self.headers.get("content-length") or 0)
@@ -89,7 +98,11 @@ class Emulator:
                     body=self.rfile.read(length),
                 )
                 emulator.requests.append(request)
-                reply = emulator._answer(request)
+                try:
+                    reply = emulator._answer(request)
+                except NoReply:
+                    self.close_connection = True
+                    return
                 raw = reply.body
                 kind = "text/plain"
                 if not isinstance(raw, (str, bytes)):

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from styx.driver import Exec, Local, Reach
-from styx.errors import NotExecutable
+from styx.errors import InternalError
 from styx.transport.base import Transport
+
+if TYPE_CHECKING:
+    from styx.transport.ssh.logins import Logins
 
 
 def make_transport(
-    reach: Reach, ask: Callable[[Reach], Transport | None] | None = None, *, instance: str = "styx/0"
+    reach: Reach,
+    ask: Callable[[Reach], Transport | None] | None = None,
+    *,
+    instance: str = "styx/0",
+    logins: Callable[[], Logins] | None = None,
 ) -> Transport:
     """A transport to a node.
 
@@ -18,10 +26,11 @@ def make_transport(
         reach: How the cloud says that the node is reached.
         ask: The hook `styx_make_transport`; its answer, when there is one, replaces the built-in transports.
         instance: `<cluster key>/<rank>`, which keeps agents that share a home apart.
+        logins: The process's SSH logins; called only for a node that is reached by SSH.
 
     Raises:
-        NotExecutable: No built-in transport and no plugin reaches it.
-        Unreachable: It could not be reached.
+        InvalidInput: The reach, or the user's SSH config, is wrong.
+        Unreachable: It could not be reached; a node behind SSH is not asked before its first command.
     """
     if ask is not None and (found := ask(reach)) is not None:
         return found
@@ -33,8 +42,8 @@ def make_transport(
         from styx.transport.exec import ExecTransport
 
         return ExecTransport(reach, instance)
-    raise NotExecutable(
-        f"the node {instance} is reached by SSH ({reach.user}@{reach.host}:{reach.port}), which this release does not "
-        "speak yet",
-        hint="use `infra: local`, or install a plugin that implements styx_make_transport",
-    )
+    if logins is None:
+        raise InternalError(f"the way to {instance} was asked for without SSH logins")
+    from styx.transport.ssh.transport import SshTransport
+
+    return SshTransport(reach, logins(), instance)

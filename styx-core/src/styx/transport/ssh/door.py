@@ -1,0 +1,43 @@
+"""The process's logins, made when first asked for: importing paramiko takes a tenth of a second."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from styx.driver import Completed, Ssh
+
+if TYPE_CHECKING:
+    from styx.transport.ssh.logins import Logins
+
+
+class Door:
+    """Implements `styx.driver.SshDoor`, and gives the engine the same logins."""
+
+    def __init__(self, make: Callable[[], Logins]) -> None:
+        self._make = make
+        self._made: Logins | None = None
+        self._lock = threading.Lock()
+
+    def logins(self) -> Logins:
+        """The logins, the same each time."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def run(self, reach: Ssh, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 30.0) -> Completed:
+        """See `styx.driver.SshDoor.run`."""
+        return self.logins().run(reach, argv, stdin=stdin, timeout_s=timeout_s)
+
+    def host_key(self, reach: Ssh) -> str:
+        """See `styx.driver.SshDoor.host_key`."""
+        return self.logins().host_key(reach)
+
+    def close(self) -> None:
+        """End the logins, if any were made; the next use makes new ones. Idempotent."""
+        with self._lock:
+            made, self._made = self._made, None
+        if made is not None:
+            made.close()
