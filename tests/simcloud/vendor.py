@@ -15,7 +15,6 @@ from styx.testing.emulator import Emulator, NoReply, Reply, Request
 
 if TYPE_CHECKING:
     from styx.testing.machines import Machine, Machines
-
     from styx.testing.openapi import Document
 
 LOSE = "lose"
