@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from styx.errors import StyxError, Unreachable, UnsupportedError
+
+if TYPE_CHECKING:
+    from styx.transport.base import Transport
 
 
 class Value(BaseModel):
@@ -74,7 +77,9 @@ class FeatureSet(Value):
     fuse: bool = False
     """Buckets can be mounted with FUSE."""
     mounts: bool = False
-    """Bucket mounts and volumes are executed."""
+    """Bucket mounts are executed."""
+    volumes: bool = False
+    """Named volumes are mounted when the node is made (`NodeRequest.mounts`)."""
     absolute_paths: bool = True
     """File mounts may land outside the node's home."""
     disk_tiers: bool = False
@@ -216,7 +221,17 @@ class Local(Value):
     """Variables that every process of the node carries."""
 
 
-Reach = Annotated[Ssh | Exec | Local, Field(discriminator="kind")]
+class PluginReach(Value):
+    """Reached in a way that only the cloud's own plugin knows: its class has `MakesTransport`."""
+
+    kind: Literal["plugin"] = "plugin"
+    cloud: str
+    """The driver's name."""
+    target: dict[str, str] = Field(default_factory=dict)
+    """What the plugin needs to find the node again; never secret."""
+
+
+Reach = Annotated[Ssh | Exec | Local | PluginReach, Field(discriminator="kind")]
 """How the engine gets to a node."""
 
 
@@ -358,6 +373,9 @@ class NodeRequest(Value):
     """low, medium, high, ultra or best."""
     volumes: tuple[str, ...] = ()
     """Ids of volumes to attach."""
+    mounts: dict[str, str] = Field(default_factory=dict)
+    """Path on the node to the volume mounted there (`ID`, or `ID:FOLDER` for a folder of it), for clouds that mount
+    volumes when they make the node (`features.volumes`)."""
     labels: dict[str, str] = Field(default_factory=dict)
     """The user's own tags."""
     network: dict[str, str] = Field(default_factory=dict)
@@ -675,6 +693,18 @@ class EndsItself(ABC):
         """What the node runs to end itself."""
 
 
+class MakesTransport(ABC):
+    """Nodes are reached in the cloud's own way: they have a `PluginReach`."""
+
+    @abstractmethod
+    def transport(self, reach: PluginReach) -> Transport:
+        """A `styx.transport.base.Transport` to the node.
+
+        Raises:
+            Unreachable: It could not be reached.
+        """
+
+
 CAPABILITIES: tuple[type, ...] = (
     Stoppable,
     OpensPorts,
@@ -684,6 +714,7 @@ CAPABILITIES: tuple[type, ...] = (
     MakesImages,
     WarnsBeforeEnd,
     EndsItself,
+    MakesTransport,
 )
 """Every capability mixin."""
 

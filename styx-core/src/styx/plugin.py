@@ -24,6 +24,7 @@ from styx.driver import (
     Limits,
     Local,
     MakesImages,
+    MakesTransport,
     Market,
     Node,
     NodeRequest,
@@ -31,6 +32,7 @@ from styx.driver import (
     OfferQuery,
     OpensPorts,
     Place,
+    PluginReach,
     Problem,
     Provisioner,
     QuotesLive,
@@ -63,6 +65,7 @@ from styx.errors import (
     VendorDetail,
 )
 from styx.hookspecs import PROJECT
+from styx.transport.base import Channel, NodeGone, Transport, Unusable
 from styx.userdata import cloud_config, public_half
 
 API_VERSION = 1
@@ -93,6 +96,7 @@ __all__ = [
     "CapacityError",
     "CatalogRow",
     "CatalogSource",
+    "Channel",
     "Cloud",
     "CloudError",
     "Completed",
@@ -114,13 +118,16 @@ __all__ = [
     "Limits",
     "Local",
     "MakesImages",
+    "MakesTransport",
     "Market",
     "Node",
+    "NodeGone",
     "NodeRequest",
     "NodeState",
     "OfferQuery",
     "OpensPorts",
     "Place",
+    "PluginReach",
     "Problem",
     "Provisioner",
     "QuotaError",
@@ -135,8 +142,10 @@ __all__ = [
     "Stoppable",
     "StyxError",
     "TransientError",
+    "Transport",
     "Unreachable",
     "UnsupportedError",
+    "Unusable",
     "Value",
     "VendorDetail",
     "Waiting",

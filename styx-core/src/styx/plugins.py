@@ -25,7 +25,9 @@ from styx.driver import (
     Cloud,
     Context,
     DriverConfig,
+    MakesTransport,
     OfferQuery,
+    PluginReach,
     Provisioner,
     Reach,
     Value,
@@ -99,6 +101,14 @@ class DriverHooks:
         """The driver itself, when it is a provisioner."""
         answer: Provisioner | None = self._as(Provisioner, cloud, context)
         return answer
+
+    @hookimpl(trylast=True)
+    def styx_make_transport(self, reach: Reach, context: Context) -> Transport | None:
+        """The driver's own way to its nodes, when it has one."""
+        if not isinstance(reach, PluginReach):
+            return None
+        driver: MakesTransport | None = self._as(MakesTransport, reach.cloud, context)
+        return driver.transport(reach) if driver is not None else None
 
 
 class StoreHooks:
@@ -432,8 +442,11 @@ class Hub:
 
     # execution ---------------------------------------------------------------------------------------------------
     def make_transport(self, reach: Reach, context: Context | None = None) -> Transport | None:
-        """A plugin's transport; None leaves it to the built-in ones."""
-        found: Transport | None = self._ask("styx_make_transport", reach=reach, context=context or self.context())
+        """A plugin's transport; None leaves it to the built-in ones. A node's own cloud is asked in its own context."""
+        cloud = reach.cloud if isinstance(reach, PluginReach) else None
+        if cloud is not None:
+            self.driver_class(cloud)  # its class answers the hook once it is loaded
+        found: Transport | None = self._ask("styx_make_transport", reach=reach, context=context or self.context(cloud))
         return found
 
     def resolve_secret(self, ref: str, context: Context | None = None) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from styx.driver import Exec, Local, Reach
-from styx.errors import InternalError
+from styx.driver import Exec, Local, PluginReach, Reach
+from styx.errors import InternalError, NotExecutable
 from styx.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def make_transport(
         logins: The process's SSH logins; called only for a node that is reached by SSH.
 
     Raises:
+        NotExecutable: Only a plugin knows the way, and none does.
         InvalidInput: The reach, or the user's SSH config, is wrong.
         Unreachable: It could not be reached; a node behind SSH is not asked before its first command.
     """
@@ -42,6 +43,10 @@ def make_transport(
         from styx.transport.exec import ExecTransport
 
         return ExecTransport(reach, instance)
+    if isinstance(reach, PluginReach):
+        raise NotExecutable(
+            f"the plugin for {reach.cloud} knows no way to the node {instance}", hint="install its newest version"
+        )
     if logins is None:
         raise InternalError(f"the way to {instance} was asked for without SSH logins")
     from styx.transport.ssh.transport import SshTransport

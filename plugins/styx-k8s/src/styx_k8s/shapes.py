@@ -1,0 +1,313 @@
+"""What a cluster has room for: its nodes and pods, read as offers. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from styx.plugin import CatalogRow, FeatureSet, Market, OfferQuery, canonical_accelerator
+from styx_k8s.config import ContextConfig
+
+GPU_RESOURCES: Final = {
+    "nvidia.com/gpu": "nvidia",
+    "amd.com/gpu": "amd",
+    "google.com/tpu": "google",
+    "aws.amazon.com/neuron": "aws",
+    "gpu.intel.com/xe": "intel",
+    "gpu.intel.com/i915": "intel",
+    "habana.ai/gaudi": "intel",
+}
+"""Extended resources that are accelerators, and their makers."""
+MODEL_LABELS: Final = (
+    "styx/accelerator",
+    "gpu.nvidia.com/class",
+    "cloud.google.com/gke-accelerator",
+    "cloud.google.com/gke-tpu-accelerator",
+    "karpenter.k8s.aws/instance-gpu-name",
+    "nebius.com/gpu-name",
+    "skypilot.co/accelerator",
+    "nvidia.com/gpu.product",
+    "amd.com/gpu.product-name",
+)
+"""Labels that name the model: our own, CoreWeave, GKE, Karpenter (EKS), Nebius, the field's, feature discovery."""
+MEMORY_LABELS: Final = ("nvidia.com/gpu.memory", "karpenter.k8s.aws/instance-gpu-memory")
+"""In MiB, for models that are sold with two sizes."""
+SPOT_LABELS: Final = (
+    ("cloud.google.com/gke-spot", "true"),
+    ("karpenter.sh/capacity-type", "spot"),
+    ("eks.amazonaws.com/capacityType", "SPOT"),
+    ("kubernetes.azure.com/scalesetpriority", "spot"),
+)
+SIZES: Final = (1, 2, 4, 8, 16)
+"""Accelerators for each pod that are offered when none is asked for."""
+TTL_S: Final = 60.0
+_GIB: Final = 2**30
+_SUFFIXES: Final = {
+    "": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
+}  # fmt: skip
+_QUANTITY: Final = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]i?|)$")
+_BEFORE: Final = re.compile(r"^(nvidia|tesla|geforce|amd|instinct)[-_ ]", re.IGNORECASE)
+_AFTER: Final = re.compile(r"[-_ ](shared|mig[-_ ].*)$", re.IGNORECASE)
+_FORM: Final = re.compile(r"-(SXM\d?|PCIE|NVLINK)$")
+
+
+def quantity(text: Any) -> float:
+    """`500m`, `16Gi`, `1e3` as a number; 0 for what is none."""
+    found = _QUANTITY.match(str(text).strip())
+    if found is None or found[2] not in _SUFFIXES:
+        return 0.0
+    return float(found[1]) * _SUFFIXES[found[2]]
+
+
+def model_names(value: str, memory_gib: float | None) -> tuple[str, ...]:
+    """What a node's accelerator may be asked for as, the plainest first: `H100`, then `H100-SXM`."""
+    name = value
+    while (shorter := _BEFORE.sub("", name)) != name:
+        name = shorter
+    exact = canonical_accelerator(_AFTER.sub("", name))
+    if exact == exact.lower():  # not a known name: as people write it
+        exact = canonical_accelerator(exact.upper())
+    if exact == "A100" and (memory_gib or 0) > 60:
+        exact = "A100-80GB"
+    if exact == "V100" and (memory_gib or 0) > 24:
+        exact = "V100-32GB"
+    return tuple(dict.fromkeys((_FORM.sub("", exact), exact)))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One node, or one future node of a pool."""
+
+    total: Mapping[str, float]
+    free: Mapping[str, float]
+    names: tuple[str, ...] = ()
+    resource: str | None = None
+    selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels that lead to machines with this accelerator."""
+    spot: tuple[str, str] | None = None
+    arch: str = "x86_64"
+    reserved: bool = False
+    """Taints keep pods without accelerators away."""
+    planned: bool = False
+    """It may be added by an autoscaler."""
+
+
+def requested(pod: Mapping[str, Any]) -> dict[str, float]:
+    """What a pod takes of its node: the sum of its containers, or its largest init container, and its overhead."""
+    spec = pod.get("spec") or {}
+
+    def of(container: Mapping[str, Any]) -> dict[str, float]:
+        resources = container.get("resources") or {}
+        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+        return {name: quantity(value) for name, value in asked.items()}
+
+    total: dict[str, float] = {}
+    for container in spec.get("containers") or ():
+        for name, value in of(container).items():
+            total[name] = total.get(name, 0.0) + value
+    for container in spec.get("initContainers") or ():
+        for name, value in of(container).items():
+            total[name] = max(total.get(name, 0.0), value)
+    for name, value in (spec.get("overhead") or {}).items():
+        total[name] = total.get(name, 0.0) + quantity(value)
+    return total
+
+
+def tolerated(taint: Mapping[str, Any], tolerations: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a pod with these tolerations may be put on a node with this taint."""
+    if taint.get("effect") == "PreferNoSchedule":
+        return True
+    return any(
+        one.get("key") in (None, "", taint.get("key"))
+        and one.get("effect") in (None, "", taint.get("effect"))
+        and (one.get("operator") == "Exists" or (one.get("value") or "") == (taint.get("value") or ""))
+        for one in tolerations
+    )
+
+
+def usable(node: Mapping[str, Any]) -> bool:
+    """Ready, and open for new pods."""
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+    return ready and not (node.get("spec") or {}).get("unschedulable")
+
+
+def machines(
+    nodes: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]], settings: ContextConfig
+) -> list[Machine]:
+    """Usable nodes with what is free on them, and one machine for each autoscaled pool."""
+    taken: dict[str, dict[str, float]] = {}
+    for pod in pods:
+        name = (pod.get("spec") or {}).get("nodeName")
+        if name and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+            used = taken.setdefault(name, {})
+            for resource, value in {**requested(pod), "pods": 1.0}.items():
+                used[resource] = used.get(resource, 0.0) + value
+    tolerations = (settings.pod_config.get("spec") or {}).get("tolerations") or []
+    found = [
+        machine
+        for node in nodes
+        if usable(node)
+        and (machine := _machine(node, taken.get(node["metadata"]["name"], {}), tolerations)) is not None
+    ]
+    for pool in settings.pools:
+        resources = {"cpu": pool.cpus, "memory": pool.memory_gib * _GIB, "pods": 110.0}
+        if pool.accelerator:
+            resources[pool.resource] = float(pool.accelerator_count)
+        names = model_names(pool.accelerator, None) if pool.accelerator else ()
+        spot = next(iter(pool.selector.items()), None) if pool.spot else None
+        kind = pool.resource if pool.accelerator else None
+        found.append(Machine(resources, resources, names, kind, pool.selector, spot, planned=True))
+    return found
+
+
+def _machine(
+    node: Mapping[str, Any], used: Mapping[str, float], tolerations: Sequence[Mapping[str, Any]]
+) -> Machine | None:
+    labels: Mapping[str, str] = node["metadata"].get("labels") or {}
+    total = {name: quantity(value) for name, value in (node["status"].get("allocatable") or {}).items()}
+    free = {name: max(0.0, value - used.get(name, 0.0)) for name, value in total.items()}
+    spot = next((pair for pair in SPOT_LABELS if labels.get(pair[0]) == pair[1]), None)
+    resource = next((name for name in GPU_RESOURCES if total.get(name)), None)
+    ours = [{"key": spot[0], "operator": "Exists"}] if spot else []
+    gpus = [{"key": resource, "operator": "Exists"}] if resource else []
+    taints = (node.get("spec") or {}).get("taints") or ()
+    if not all(tolerated(taint, [*tolerations, *ours, *gpus]) for taint in taints):
+        return None
+    label = next((name for name in MODEL_LABELS if labels.get(name)), None) if resource else None
+    memory = next((quantity(labels[name]) / 1024 for name in MEMORY_LABELS if name in labels), None)
+    return Machine(
+        total=total,
+        free=free,
+        names=model_names(labels[label], memory) if label else (),
+        resource=resource if label else None,
+        selector={label: labels[label]} if label else {},
+        spot=spot,
+        arch="arm64" if labels.get("kubernetes.io/arch") == "arm64" else "x86_64",
+        reserved=not all(tolerated(taint, [*tolerations, *ours]) for taint in taints),
+    )
+
+
+def rows(
+    context: str,
+    found: Sequence[Machine],
+    query: OfferQuery,
+    settings: ContextConfig,
+    features: FeatureSet,
+    now: datetime,
+) -> Iterator[CatalogRow]:
+    """Offers made to measure: for each kind of machine, the shapes that one of them has room for."""
+    groups: dict[tuple[Any, ...], list[Machine]] = {}
+    for machine in found:
+        if machine.resource and query.accelerator_name in (None, *machine.names):
+            kind = (machine.resource, machine.names, tuple(machine.selector.items()), machine.spot, machine.arch)
+            groups.setdefault(kind, []).append(machine)
+        if not machine.reserved and query.accelerator_name is None and not query.accelerator_count:
+            selector = tuple(machine.selector.items()) if machine.planned else ()
+            groups.setdefault((None, (), selector, machine.spot, machine.arch), []).append(machine)
+    for (resource, names, selector, spot, arch), members in groups.items():
+        name = query.accelerator_name or (names[0] if names else None)
+        words = _stock(context, members, resource, name)
+        seen: set[tuple[float, float, float]] = set()
+        for count in _counts(query, resource, members):
+            for cpus, memory_gib in _sizes(query, resource, count, members):
+                if (count, cpus, memory_gib) in seen:
+                    continue
+                seen.add((count, cpus, memory_gib))
+                yield CatalogRow(
+                    cloud="kubernetes",
+                    instance_type=shape(cpus, memory_gib, name if resource else None, count),
+                    region=context,
+                    market=Market.SPOT if spot else Market.ON_DEMAND,
+                    vcpus=cpus,
+                    memory_gib=memory_gib,
+                    arch=arch,
+                    accelerator_name=name if resource else None,
+                    accelerator_count=count,
+                    accelerator_vendor=GPU_RESOURCES.get(resource) if resource else None,
+                    usd_per_hour=price(settings, cpus, memory_gib, name if resource else None, count),
+                    features=features.model_copy(update={"spot": spot is not None}),
+                    ref=json.dumps({"resource": resource, "selector": dict(selector), "spot": spot}, sort_keys=True),
+                    as_of=now,
+                    ttl_s=TTL_S,
+                    source=words,
+                )
+
+
+def unseen(
+    context: str, query: OfferQuery, settings: ContextConfig, features: FeatureSet, now: datetime
+) -> Iterator[CatalogRow]:
+    """For a user who may not list nodes: what is asked for, and the scheduler decides."""
+    size = 1e6 if query.vcpus is None or query.vcpus <= 1024 else 0.0
+    room = {"cpu": size, "memory": size * _GIB, "pods": 110.0}
+    blind = Machine(room, room)
+    for row in rows(context, [blind], query, settings, features, now):
+        if (row.vcpus or 0) <= 1024:
+            yield row.model_copy(
+                update={"source": f"context {context}: nodes may not be listed, the scheduler decides"}
+            )
+
+
+def _counts(query: OfferQuery, resource: str | None, members: Sequence[Machine]) -> list[float]:
+    if resource is None:
+        return [0.0]
+    most = max(machine.free.get(resource, 0.0) for machine in members)
+    if query.accelerator_count:
+        return [query.accelerator_count] if query.accelerator_count <= most else []
+    return [float(size) for size in SIZES if size <= most]
+
+
+def _sizes(
+    query: OfferQuery, resource: str | None, count: float, members: Sequence[Machine]
+) -> Iterator[tuple[float, float]]:
+    """As asked; where nothing was asked, 4 CPUs for each accelerator or 2, four times as many GiB, and what fits."""
+    fitting = [
+        one
+        for one in members
+        if one.free.get("pods", 1.0) >= 1 and (not resource or one.free.get(resource, 0) >= count)
+    ]
+    for plain in (True, False):  # a modest shape, and all of the roomiest machine
+        machine = max(fitting, key=lambda one: (one.free.get("cpu", 0.0), one.free.get("memory", 0.0)), default=None)
+        if machine is None:
+            return
+        cpus_free, memory_free = machine.free.get("cpu", 0.0), machine.free.get("memory", 0.0) / _GIB
+        most_cpus = math.floor(cpus_free) or math.floor(cpus_free * 10) / 10
+        most_memory = math.floor(memory_free) or math.floor(memory_free * 10) / 10
+        usual = min(4.0 * count if count else 2.0, most_cpus)
+        cpus = query.vcpus if query.vcpus is not None else (usual if plain else most_cpus)
+        usual_memory = min(max(4.0 * cpus, 1.0), most_memory)
+        memory = query.memory_gib if query.memory_gib is not None else (usual_memory if plain else most_memory)
+        if 0 < cpus <= cpus_free and 0 < memory <= memory_free:
+            yield cpus, memory
+
+
+def _stock(context: str, members: Sequence[Machine], resource: str | None, name: str | None) -> str:
+    """Free and total, in words."""
+    key, what = (resource, name or "accelerators") if resource else ("cpu", "CPUs")
+    present = [one for one in members if not one.planned]
+    free = sum(one.free.get(key, 0.0) for one in present)
+    total = sum(one.total.get(key, 0.0) for one in present)
+    more = " and an autoscaled pool" if len(present) < len(members) else ""
+    return f"context {context}: {free:g} of {total:g} {what} free{more}"
+
+
+def shape(cpus: float, memory_gib: float, name: str | None, count: float) -> str:
+    """The name of a made-to-measure shape: `4CPU--16GB--H100:8`."""
+    return f"{cpus:g}CPU--{memory_gib:g}GB" + (f"--{name}:{count:g}" if name else "")
+
+
+def price(settings: ContextConfig, cpus: float, memory_gib: float, name: str | None, count: float) -> float | None:
+    """By the config's figures; None where one is missing. A free cluster has no figures."""
+    rates = settings.pricing
+    if name is not None:
+        each = rates.accelerators.get(name)
+        return each * count or None if each is not None else None
+    if rates.cpu is None and rates.memory is None:
+        return None
+    return cpus * (rates.cpu or 0.0) + memory_gib * (rates.memory or 0.0) or None
