@@ -141,7 +141,7 @@ def test_failed_setup_shows_its_last_lines_even_if_they_were_not_streamed(client
         ({"state": "FAILED", "exit_code": 137}, 137),
         ({"state": "CANCELLED", "exit_code": 143}, 143),
         ({"state": "CANCELLED", "exit_code": None}, 72),
-        ({"state": "FAILED_DRIVER", "exit_code": None}, 70),
+        ({"state": "FAILED_DRIVER", "exit_code": None}, 68),
         ({"state": "FAILED", "exit_code": None}, 68),
         ({"state": "FAILED_SETUP", "exit_code": None}, 68),
     ],

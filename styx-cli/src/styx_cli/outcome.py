@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from styx.errors import DeadlineExceeded, InternalError, Interrupted, StyxError, Unreachable
+from styx.errors import DeadlineExceeded, Interrupted, StyxError, Unreachable
 
 if TYPE_CHECKING:
     from styx.api import JobView
@@ -49,5 +49,5 @@ def _no_code(job: JobView) -> StyxError:
     if job.state == "CANCELLED":
         return Interrupted(f"{what} was cancelled{because}")
     if job.state == "FAILED_DRIVER":
-        return InternalError(f"{what} could not be run{because}", hint=why)
+        return Unreachable(f"{what} could not be run to its end{because}", hint=why)
     return Unreachable(f"{what} ended as {job.state} without an exit code{because}", hint=why)

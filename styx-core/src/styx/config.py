@@ -24,6 +24,7 @@ from styx.models.settings import (
     Duration,
     LaunchSettings,
     LeaseSettings,
+    RaySettings,
     TaskConfig,
     cloud_tables,
     distinct_budgets,
@@ -85,6 +86,8 @@ class Settings(Model):
     """How launches behave."""
     logs: LogSettings | None = None
     """What happens to logs."""
+    ray: RaySettings | None = None
+    """How Ray comes to the nodes of a cluster of several."""
     state: StateSettings | None = None
     """The state database."""
 

@@ -113,7 +113,7 @@ class WrongState(StyxError):
 
 
 class Unreachable(StyxError):
-    """A node, or the agent on it, does not answer."""
+    """A node, or the agent on it, does not answer, or was lost while its job ran."""
 
     exit_code = 68
 

@@ -81,6 +81,7 @@ class LocalCluster:
                 cpus=2.0,
                 gpus=2.0,
                 env=self.env,
+                shares_host=True,
             )
             for rank, transport in enumerate(self.transports)
         ]

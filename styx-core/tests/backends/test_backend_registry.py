@@ -27,7 +27,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 
 def test_the_process_backend_needs_and_makes_nothing(tmp_path):
     backend = ProcessBackend()
-    backend.require()
+    backend.require(shares_host=True)
     assert backend.prepare("key", (), tmp_path, print) is None
     backend.teardown("key", ())
     assert list(tmp_path.iterdir()) == []
@@ -36,7 +36,8 @@ def test_the_process_backend_needs_and_makes_nothing(tmp_path):
 def test_asking_for_the_ray_backend_imports_no_ray():
     code = (
         "import sys; from styx.backends.registry import builtin; backend = builtin('ray')\n"
-        "try:\n    backend.require()\nexcept Exception as error:\n    assert type(error).__name__ == 'PluginError'\n"
+        "try:\n    backend.require(shares_host=True)\n"
+        "except Exception as error:\n    assert type(error).__name__ == 'PluginError'\n"
         "assert not [name for name in sys.modules if name == 'ray' or name.startswith('ray.')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -45,7 +46,7 @@ def test_asking_for_the_ray_backend_imports_no_ray():
 def test_without_ray_the_install_command_is_shown(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # how Python marks a module that cannot be imported
     with pytest.raises(PluginError, match="not installed") as caught:
-        RayBackend().require()
+        RayBackend().require(shares_host=True)
     assert "uv sync --extra ray" in str(caught.value.hint)
     assert "styx-core[ray]" in str(caught.value.hint)
 

@@ -71,7 +71,7 @@ def open_world(
     world = World(
         store=store,
         parts=parts,
-        backend=lambda name: backend_of(parts.hub, name),
+        backend=lambda name: backend_of(parts.hub, name).with_settings(parts.config.settings),
         user=user,
         workspace="default",
         holder=new_holder(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from styx.transport.base import Transport
 
 if TYPE_CHECKING:
+    from styx.config import Settings
     from styx_agent.protocol import DriverSpec
 
 
@@ -26,6 +27,7 @@ class ReadyNode:
         cpus: Processors for jobs.
         gpus: Accelerators for jobs.
         env: Variables that every process of the node carries.
+        shares_host: It is a folder of this machine, and runs the programs that this process can run.
     """
 
     rank: int
@@ -35,6 +37,7 @@ class ReadyNode:
     cpus: float
     gpus: float
     env: dict[str, str]
+    shares_host: bool = False
 
 
 class Backend(ABC):
@@ -42,9 +45,16 @@ class Backend(ABC):
 
     name: ClassVar[str]
 
+    def with_settings(self, settings: Settings) -> Backend:  # noqa: ARG002
+        """The same backend, as the config wants it. One that has no settings is the same."""
+        return self
+
     @abstractmethod
-    def require(self) -> None:
+    def require(self, *, shares_host: bool) -> None:
         """Refuse before anything is created when this machine lacks what the backend needs.
+
+        Args:
+            shares_host: The nodes will be folders of this machine.
 
         Raises:
             PluginError: With the install command.

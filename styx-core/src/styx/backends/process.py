@@ -17,7 +17,7 @@ class ProcessBackend(Backend):
 
     name: ClassVar[str] = "process"
 
-    def require(self) -> None:
+    def require(self, *, shares_host: bool) -> None:
         """Nothing is needed."""
 
     def prepare(

@@ -51,6 +51,19 @@ class LaunchSettings(Model):
     """How long a created machine may take to become reachable."""
 
 
+class RaySettings(Model):
+    """How Ray comes to the nodes of a cluster of several. Nodes that share this machine use the Ray of Styx itself."""
+
+    version: Text | None = None
+    """The version to install; the newest in `wheels`, or the one that this release was tested with, when unset."""
+    index: Text | None = None
+    """URL of a package index for the nodes to install from; as uv or pip there are configured when unset."""
+    wheels: Text | None = None
+    """A folder of wheels on this machine; they are uploaded, and the nodes need no index."""
+    find_links: tuple[Text, ...] | None = None
+    """Folders on the nodes, or pages, where they look for wheels; without `index`, nowhere else."""
+
+
 def budget_scope(value: Any) -> str:
     """Whose money a budget is about: `all`, `user`, or `cloud:<name>`."""
     words = value.strip().lower() if isinstance(value, str) else ""

@@ -88,7 +88,7 @@ def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce
     if row is None:
         plan = Search(world, task, options.hours).plan()
         _check_uploads(world, task, plan.choices[0].place.cloud, base)
-        row = _intend(world, name, task, options)
+        row = _intend(world, name, task, options, cloud=plan.choices[0].place.cloud)
     else:
         check_fit(world, row, task)
         _check_uploads(world, task, row.place.cloud if row.place else None, base)
@@ -124,7 +124,7 @@ def _as_seen(world: World, name: str) -> ClusterRow | None:
     return row if row is not None and row.state is not ClusterState.TERMINATED else None
 
 
-def _intend(world: World, name: str, task: Task, options: LaunchOptions) -> ClusterRow:
+def _intend(world: World, name: str, task: Task, options: LaunchOptions, *, cloud: str) -> ClusterRow:
     from styx.models.task import check_name
 
     now = world.now()
@@ -147,7 +147,7 @@ def _intend(world: World, name: str, task: Task, options: LaunchOptions) -> Clus
         lease_until=now.timestamp() + TTL_S,
     )
     if row.backend != "process":
-        world.backend(row.backend).require()
+        world.backend(row.backend).require(shares_host=not world.cloud(cloud).features.absolute_paths)
     world.store.insert_cluster(row)
     return row
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from styx.driver import Local, Node, SelfEnd
+from styx.driver import Local, Node, SelfEnd, Ssh
 from styx.errors import DeadlineExceeded, StyxError, Unreachable
 from styx.provision.jobs import cluster_info
 from styx.provision.leases import action_of
@@ -98,7 +98,7 @@ def connect(world: World, node: Node, *, deadline_s: float = 30.0) -> Up:
 def configure(world: World, row: ClusterRow, ups: Sequence[Up]) -> None:
     """Tell every agent its cluster, its peers, its slots and (loosely, until a job is in) its lease."""
     offer = offer_of(row)
-    ips = [up.node.private_ip or "127.0.0.1" for up in ups]
+    ips = [address_of(up.node) for up in ups]
 
     driver = world.provisioner(row.place.cloud) if row.place else None
 
@@ -160,15 +160,23 @@ def ready_nodes(row: ClusterRow, ups: Sequence[Up]) -> list[ReadyNode]:
     return [
         ReadyNode(
             rank=up.node.rank,
-            ip=up.node.private_ip or "127.0.0.1",
+            ip=address_of(up.node),
             transport=up.transport,
             agent_path=up.agent.agent_path,
             cpus=(offer.vcpus if offer else None) or 1.0,
             gpus=offer.accelerator_count if offer else 0.0,
             env=dict(up.node.reach.env) if isinstance(up.node.reach, Local) else {},
+            shares_host=isinstance(up.node.reach, Local),
         )
         for up in ups
     ]
+
+
+def address_of(node: Node) -> str:
+    """Where the other nodes of the cluster reach this one."""
+    if node.private_ip or not isinstance(node.reach, Ssh):
+        return node.private_ip or "127.0.0.1"
+    return node.reach.host
 
 
 def close_all(ups: Sequence[Up]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from styx.backends.base import ReadyNode
 from styx.backends.ray.onnode.layout import spec_digest
+from styx.errors import WrongState
 
 LAYOUT_VERSION = 1
 """Raised when a running Ray of an older Styx can no longer be used."""
@@ -24,6 +25,10 @@ class Report:
         address: Where its Ray listens for the others; meant for rank 0.
         cluster: Which life of the Ray cluster it belongs to.
         error: Why it failed, or what it is struggling with.
+        python: Major and minor version of the node's own Python.
+        machine: As `uname -m` says it.
+        environments: The interpreters that have Ray there, by Ray's version.
+        wheels: Sizes of the wheels that were put there, by name.
     """
 
     state: str
@@ -31,12 +36,18 @@ class Report:
     address: str | None = None
     cluster: str | None = None
     error: str | None = None
+    python: str = ""
+    machine: str = ""
+    environments: Mapping[str, str] = field(default_factory=dict)
+    wheels: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, said: Mapping[str, Any]) -> Report:
         """From the JSON of the zipapp's verbs; unknown fields are ignored."""
         names = ("digest", "address", "cluster", "error")
-        return cls(str(said.get("state")), **{name: said.get(name) for name in names})
+        known: dict[str, Any] = {name: said.get(name) for name in names}
+        known |= {name: said[name] for name in ("python", "machine", "environments", "wheels") if name in said}
+        return cls(str(said.get("state")), **known)
 
 
 def node_spec(
@@ -77,3 +88,21 @@ def stays(report: Report, spec: Mapping[str, Any]) -> bool:
 def all_up(reports: Sequence[Report], specs: Sequence[Mapping[str, Any]]) -> bool:
     """Whether nothing is left to do."""
     return all(report.state == "up" and stays(report, spec) for report, spec in zip(reports, specs, strict=True))
+
+
+def the_python(key: str, reports: Sequence[Report]) -> str:
+    """The version of Python that all nodes have, by rank.
+
+    Raises:
+        WrongState: They differ, and no Ray cluster can span them.
+    """
+    ranks: dict[str, list[str]] = {}
+    for rank, report in enumerate(reports):
+        ranks.setdefault(report.python, []).append(str(rank))
+    if len(ranks) > 1:
+        shown = "; ".join(f"{python or 'unknown'} on rank {', '.join(each)}" for python, each in sorted(ranks.items()))
+        raise WrongState(
+            f"the nodes of {key} have different versions of Python: {shown}",
+            hint="Ray needs the same one on all nodes: use one image for all of them",
+        )
+    return next(iter(ranks))

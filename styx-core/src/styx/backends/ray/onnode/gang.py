@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 NODE_LOST_S = 10.0
 """How long a node may refuse every question, while others answer, before it counts as lost."""
-NODE_SILENT_S = 30.0
+NODE_SILENT_S = 20.0
 """The same for a node that says nothing at all: it may only be very busy."""
 RAY_LOST_S = 60.0
 """How long Ray may be away, or take to gather all nodes, before the job is given up."""

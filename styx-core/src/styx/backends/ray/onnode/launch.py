@@ -24,6 +24,8 @@ def ray_environment(layout: Layout) -> Dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": layout.token,
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Nodes of one cluster may differ in the last digit of their Python's version; the client compares the others.
+        "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
         # Would start one idle worker for each processor as soon as the first job comes.
         "RAY_prestart_worker_first_driver": "0",
         # Would kill Ray's own small workers when a job, which is none of them, fills the memory.

@@ -32,6 +32,8 @@ class Layout:
         self.log = self._in("keeper.log")
         self.ensure_lock = self._in("ensure.lock")
         self.keeper_lock = self._in("keeper.lock")
+        self.environments = os.path.join(self.agent_state, "ray-env")
+        self.wheels = os.path.join(self.environments, "wheels")
         self.temp = os.path.join(short_folder(), "r-" + _digest(self.root))
         self.claim = os.path.join(self.temp, CLAIM)
 

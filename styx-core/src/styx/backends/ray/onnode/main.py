@@ -32,8 +32,19 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
-    """How Ray is on this node, judged by its processes and not by what they wrote."""
-    _print(observe(Layout(given.root)))
+    """How Ray is on this node, judged by its processes and not by what they wrote, and what it could run in."""
+    from . import install
+
+    layout = Layout(given.root)
+    _print({**observe(layout), **install.facts(layout)})
+    return 0
+
+
+def _install(given: argparse.Namespace) -> int:
+    """Have an environment with the Ray that the standard input asks for."""
+    from . import install
+
+    _print(install.install(Layout(given.root), json.load(sys.stdin)))
     return 0
 
 
@@ -188,6 +199,7 @@ _VERBS = {
     "down": _down,
     "drive": _drive,
     "ensure": _ensure,
+    "install": _install,
     "keep": _keep,
     "launch": _launch,
     "link": _link,
