@@ -10,6 +10,7 @@ from styx.testing.conformance.catalogside import CatalogConformance, CatalogHarn
 from styx.testing.contexts import make_context
 from styx.testing.emulator import Emulator, Reply, plain_client
 from styx_aws import Aws, AwsConfig
+from styx_aws.endpoints import endpoint
 from styx_aws.offers import disk_gib, number
 
 KEY_ID = "AKIASTYXCANARY000001"
@@ -146,14 +147,9 @@ class AwsHarness(CatalogHarness):
 
     def driver(self, *, store="st0re1", secrets=None, **settings):
         url = self.emulator.url
-        config = AwsConfig(
-            **{"regions": ("us-east-1",), **settings},
-            price_endpoint=url,
-            ec2_endpoint=f"{url}/ec2",
-            sts_endpoint=f"{url}/sts",
-            sso_endpoint=f"{url}/sso",
-        )
-        given = self.credentials if secrets is None else secrets
+        config = AwsConfig(**{"regions": ("us-east-1",), **settings}, price_endpoint=url)
+        services = {f"AWS_ENDPOINT_URL_{name.upper()}": f"{url}/{name}" for name in ("ec2", "sts", "sso")}
+        given = {**services, **(self.credentials if secrets is None else secrets)}
         return Aws(
             make_context(self.home, config=config, store=store, secrets=given, clock=self.clock, http=plain_client)
         )
@@ -280,6 +276,29 @@ def test_profiles_that_lead_in_circles(harness):
     harness.files(config=text.format("a", "b") + text.format("b", "a"))
     with pytest.raises(CredentialsError, match="leads back to itself: a -> b -> a"):
         harness.driver(secrets={"AWS_PROFILE": "a"}).check()
+
+
+def test_the_endpoint_is_the_users_choice_as_in_awss_own_tools(harness):
+    url = harness.emulator.url
+    keys = f"aws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n"
+
+    def of(config, **secrets):
+        harness.files(config=config)
+        context = make_context(harness.home, secrets=secrets)
+        return [endpoint(context, None, service, "eu-west-1") for service in ("ec2", "sts")]
+
+    ours = ["https://ec2.eu-west-1.amazonaws.com", "https://sts.eu-west-1.amazonaws.com"]
+    assert of(f"[default]\n{keys}") == ours
+    assert of(f"[default]\n{keys}endpoint_url = {url}\n") == [url, url]
+    services = f"[services mine]\nec2 =\n  endpoint_url = {url}/ec2\n"
+    assert of(f"[default]\nservices = mine\n{keys}{services}") == [f"{url}/ec2", ours[1]]
+    assert of(f"[default]\n{keys}", AWS_ENDPOINT_URL="http://x", AWS_ENDPOINT_URL_STS="http://y") == [
+        "http://x",
+        "http://y",
+    ]
+    assert of(f"[default]\n{keys}endpoint_url = {url}\n", AWS_IGNORE_CONFIGURED_ENDPOINT_URLS="true") == ours
+    assert of(f"[default]\n{keys}") == ours
+    assert endpoint(make_context(harness.home), None, "ec2", "cn-north-1") == "https://ec2.cn-north-1.amazonaws.com.cn"
 
 
 def test_single_sign_on(harness):

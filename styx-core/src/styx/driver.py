@@ -371,6 +371,8 @@ class NodeRequest(Value):
     """Root disk."""
     disk_tier: str | None = None
     """low, medium, high, ultra or best."""
+    network_tier: Literal["standard", "best"] | None = None
+    """`best` asks for the fastest network between the nodes that the offer has."""
     volumes: tuple[str, ...] = ()
     """Ids of volumes to attach."""
     mounts: dict[str, str] = Field(default_factory=dict)
@@ -420,6 +422,17 @@ class Identity:
     places: Mapping[Place, StyxError | None]
     user: str | None = None
     notes: Sequence[str] = ()
+
+
+class Permissions(Value):
+    """Which of the vendor's permissions, by its own names, the credentials have."""
+
+    granted: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    """Those that could not be asked about."""
+    policy: str | None = None
+    """Path of a document, in the vendor's format, that grants all that is needed."""
 
 
 @dataclass(frozen=True)
@@ -536,6 +549,10 @@ class Cloud(ABC):
             CredentialsError: As `check` does.
         """
         return self.check().account
+
+    def missing_permissions(self) -> Permissions | None:
+        """What the credentials are not allowed to do and the driver needs. Changes nothing; None is no such check."""
+        return None
 
     def disk_usd_per_gib_month(self, place: Place, tier: str | None) -> float | None:  # noqa: ARG002 - for drivers
         """List price of the disk under a machine, by the task's `disk_tier`, for estimates in the cost report.
@@ -687,6 +704,13 @@ class WarnsBeforeEnd(ABC):
 
 class EndsItself(ABC):
     """Nodes can stop or terminate themselves."""
+
+    def prepare_self_action(self, nodes: Sequence[Node], action: Literal["stop", "down"]) -> None:  # noqa: B027
+        """Called before nodes are told to end themselves with `action`, each time that this may have changed.
+
+        For clouds where a node can't choose between the two, and what its power-off means is set from outside.
+        Idempotent.
+        """
 
     @abstractmethod
     def self_action(self, node: Node, action: Literal["stop", "down"]) -> SelfEnd:

@@ -8,55 +8,10 @@ from typing import Any, Final
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
-from styx.plugin import (
-    CapacityError,
-    CloudError,
-    Context,
-    CredentialsError,
-    DriverError,
-    QuotaError,
-    TransientError,
-    UnsupportedError,
-)
+from styx.plugin import Context, DriverError
 from styx.rest import RestApi
+from styx_aws.errors import ERRORS, HINT
 from styx_aws.sigv4 import Keys, Scope, signed
-
-HINT: Final = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`; with single sign-on, run `aws sso login`"
-)
-
-ERRORS: Final[Mapping[str, type[CloudError]]] = {
-    "AccessDenied": CredentialsError,
-    "AddressLimitExceeded": QuotaError,
-    "AuthFailure": CredentialsError,
-    "ExpiredToken": CredentialsError,
-    "ExpiredTokenException": CredentialsError,
-    "InstanceLimitExceeded": QuotaError,
-    "InsufficientHostCapacity": CapacityError,
-    "InsufficientInstanceCapacity": CapacityError,
-    "InsufficientReservedInstanceCapacity": CapacityError,
-    "InternalError": TransientError,
-    "InvalidAMIID.NotFound": UnsupportedError,
-    "InvalidClientTokenId": CredentialsError,
-    "InvalidParameterValue": UnsupportedError,
-    "InvalidSubnetID.NotFound": UnsupportedError,
-    "MaxSpotInstanceCountExceeded": QuotaError,
-    "OptInRequired": CredentialsError,
-    "PendingVerification": QuotaError,
-    "RequestExpired": CredentialsError,
-    "RequestLimitExceeded": TransientError,
-    "ServiceUnavailable": TransientError,
-    "SignatureDoesNotMatch": CredentialsError,
-    "SpotMaxPriceTooLow": CapacityError,
-    "Throttling": TransientError,
-    "Unavailable": TransientError,
-    "UnauthorizedException": CredentialsError,
-    "UnauthorizedOperation": CredentialsError,
-    "Unsupported": CapacityError,
-    "VcpuLimitExceeded": QuotaError,
-    "VolumeLimitExceeded": QuotaError,
-}
-"""AWS's error codes, and what each tells the engine. Any other goes by its HTTP status."""
 
 _FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
 
@@ -67,7 +22,7 @@ def query(
     """One action of a query interface; the root of its reply, names without their XML namespace."""
     body = urlencode(sorted(parameters.items())).encode()
     headers = {"Content-Type": _FORM}
-    url = endpoint.format(region=region).rstrip("/") + "/"
+    url = endpoint.rstrip("/") + "/"
     scope = Scope(region, service, context.clock())
     api = RestApi(
         context,

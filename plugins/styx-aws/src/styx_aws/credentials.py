@@ -21,7 +21,8 @@ from pydantic import SecretStr
 
 from styx.plugin import Context, CredentialsError
 from styx.rest import RestApi, credential_file, expecting
-from styx_aws.calls import ERRORS, HINT, read_failure
+from styx_aws.calls import read_failure
+from styx_aws.errors import ERRORS, HINT
 from styx_aws.sigv4 import Keys
 
 _PROCESS_TIMEOUT_S: Final = 20.0
@@ -33,10 +34,11 @@ Assume = Callable[[Keys, str, Mapping[str, str]], Keys]
 
 @dataclass(frozen=True)
 class Files:
-    """The two files, merged: one table for each profile, and the sign-on sessions."""
+    """The two files, merged: one table for each profile, the sign-on sessions, and the tables of services."""
 
     profiles: Mapping[str, Mapping[str, str]]
     sessions: Mapping[str, Mapping[str, str]]
+    services: Mapping[str, Mapping[str, str]]
     places: str
     """Where they were looked for, for messages."""
 
@@ -52,20 +54,23 @@ def files(context: Context) -> Files:
     config_path = Path(context.secrets("AWS_CONFIG_FILE") or home / ".aws" / "config").expanduser()
     profiles: dict[str, dict[str, str]] = {}
     sessions: dict[str, dict[str, str]] = {}
+    services: dict[str, dict[str, str]] = {}
     for name, table in _sections(config_path).items():
         kind, _, rest = name.partition(" ")
         if kind == "profile" and rest.strip():
             profiles.setdefault(rest.strip(), {}).update(table)
         elif kind == "sso-session":
             sessions[rest.strip()] = table
+        elif kind == "services":
+            services[rest.strip()] = table
         elif name == "default":
             profiles.setdefault("default", {}).update(table)
     for name, table in _sections(secret_path).items():  # keys there win
         profiles.setdefault(name, {}).update(table)
-    return Files(profiles, sessions, f"{_short(secret_path, home)} and {_short(config_path, home)}")
+    return Files(profiles, sessions, services, f"{_short(secret_path, home)} and {_short(config_path, home)}")
 
 
-def find(context: Context, profile: str | None, assume: Assume, sso_endpoint: str) -> Keys:
+def find(context: Context, profile: str | None, assume: Assume, sso_endpoint: Callable[[str], str]) -> Keys:
     """The keys to use: of the profile that the settings name, else of the environment, else of AWS_PROFILE.
 
     Raises:
@@ -86,12 +91,16 @@ def region_of(context: Context, profile: str | None) -> str | None:
     for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         if value := context.secrets(variable):
             return value
-    name = profile or context.secrets("AWS_PROFILE") or "default"
-    return files(context).profiles.get(name, {}).get("region")
+    return profile_table(context, profile).get("region")
+
+
+def profile_table(context: Context, profile: str | None) -> Mapping[str, str]:
+    """What the files say of the profile in use; empty where they don't know it."""
+    return files(context).profiles.get(profile or context.secrets("AWS_PROFILE") or "default", {})
 
 
 def _of_profile(
-    context: Context, name: str, known: Files, assume: Assume, sso_endpoint: str, seen: tuple[str, ...]
+    context: Context, name: str, known: Files, assume: Assume, sso_endpoint: Callable[[str], str], seen: tuple[str, ...]
 ) -> Keys:
     table = known.profiles.get(name)
     if table is None:
@@ -156,7 +165,9 @@ def _from_process(command: str, origin: str) -> Keys:
         ) from None
 
 
-def _single_sign_on(context: Context, name: str, table: Mapping[str, str], known: Files, endpoint: str) -> Keys:
+def _single_sign_on(
+    context: Context, name: str, table: Mapping[str, str], known: Files, endpoint: Callable[[str], str]
+) -> Keys:
     login = f"run `aws sso login --profile {name}`"
     session = table.get("sso_session")
     start = {**known.sessions.get(session, {}), **table} if session else table
@@ -176,7 +187,7 @@ def _single_sign_on(context: Context, name: str, table: Mapping[str, str], known
     api = RestApi(
         context,
         name="AWS",
-        endpoint=endpoint.format(region=region),
+        endpoint=endpoint(region),
         headers=lambda: {"x-amz-sso_bearer_token": secret},
         table=ERRORS,
         read_failure=read_failure,

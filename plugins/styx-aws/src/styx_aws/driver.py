@@ -1,75 +1,38 @@
-"""Amazon EC2: identity and catalog."""
+"""Amazon EC2: identity and catalog, without an SDK; machines are in `styx_aws.provisioner`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 from xml.etree.ElementTree import Element
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from styx.plugin import (
     CatalogRow,
-    CatalogSource,
-    Cloud,
     CloudError,
     Context,
     CredentialsError,
-    DriverConfig,
     FeatureSet,
     Identity,
     Limits,
     Place,
 )
 from styx.rest import RestApi, expecting
-from styx_aws import calls, credentials, offers
+from styx_aws import calls, credentials, endpoints, offers
+from styx_aws.config import AwsConfig
+from styx_aws.provisioner import Ec2Machines
 from styx_aws.sigv4 import Keys
 
 SNAPSHOT: Final = Path(__file__).with_name("snapshot.csv")
-MAIN_REGIONS: Final = (
-    "us-east-1",
-    "us-east-2",
-    "us-west-1",
-    "us-west-2",
-    "ca-central-1",
-    "eu-central-1",
-    "eu-north-1",
-    "eu-west-1",
-    "eu-west-2",
-    "eu-west-3",
-    "ap-northeast-1",
-    "ap-northeast-2",
-    "ap-south-1",
-    "ap-southeast-1",
-    "ap-southeast-2",
-)
 _EC2_VERSION: Final = "2016-11-15"
 _STS_VERSION: Final = "2011-06-15"
 
 
-class AwsConfig(DriverConfig):
-    """Settings under `clouds.aws`; none is needed."""
-
-    profile: str | None = None
-    """Profile of `~/.aws/config` to use; without it, the keys of the environment, then AWS_PROFILE, then `default`."""
-    regions: tuple[str, ...] = Field(default=MAIN_REGIONS, min_length=1)
-    """Regions whose prices a refresh reads, and whose machines are considered, as far as the account has them."""
-    spot_prices: bool = True
-    """Read spot prices too, where there are credentials: AWS has no public list of them."""
-    price_endpoint: str = "https://pricing.us-east-1.amazonaws.com"
-    """Address of the public price list."""
-    ec2_endpoint: str = "https://ec2.{region}.amazonaws.com"
-    """Address of EC2; `{region}` is filled in."""
-    sts_endpoint: str = "https://sts.{region}.amazonaws.com"
-    """Address of the Security Token Service; `{region}` is filled in."""
-    sso_endpoint: str = "https://portal.sso.{region}.amazonaws.com"
-    """Address of single sign-on; `{region}` is filled in."""
-
-
-class Aws(Cloud, CatalogSource):
+class Aws(Ec2Machines):
     """Virtual machines in regions and zones, on demand and spot. Rows name zones by their ids, such as `use1-az1`."""
 
     name = "aws"
@@ -84,17 +47,16 @@ class Aws(Cloud, CatalogSource):
         custom_image=True,
         container="docker",
         fuse=True,
+        disk_tiers=True,
     )
-    limits = Limits(name_length=255, user_data_bytes=16384, max_ports=60, max_nodes=1000, listing_lag_s=10.0)
+    limits = Limits(
+        name_length=255, user_data_bytes=16384, max_ports=50, max_nodes=1000, min_poll_s=2.0, listing_lag_s=10.0
+    )
 
     def __init__(self, context: Context) -> None:
         """Keep the context; open nothing."""
-        self.context = context
-
-    @property
-    def config(self) -> AwsConfig:
-        """The settings."""
-        return cast("AwsConfig", self.context.config)
+        super().__init__(context)
+        self._prepare(self._keys)
 
     def check(self) -> Identity:
         """The account behind the keys, and the regions that it has enabled."""
@@ -102,7 +64,7 @@ class Aws(Cloud, CatalogSource):
         home = self._home_region()
         who = calls.query(
             self.context,
-            self.config.sts_endpoint,
+            self._endpoint("sts", home),
             home,
             "sts",
             keys,
@@ -161,26 +123,31 @@ class Aws(Cloud, CatalogSource):
             "ProductDescription.1": "Linux/UNIX",
             "MaxResults": "1000",
         }
-        pages = calls.pages(self.context, self.config.ec2_endpoint, region, keys, parameters)
-        asked = self._asked(region, f"{self.config.ec2_endpoint.format(region=region)} spot price history", spot=True)
+        url = self._endpoint("ec2", region)
+        pages = calls.pages(self.context, url, region, keys, parameters)
+        asked = self._asked(region, f"{url} spot price history", spot=True)
         return offers.spot_rows(pages, machines, zones, asked)
 
     def _asked(self, region: str, source: str, *, spot: bool) -> offers.Asked:
         now = datetime.fromtimestamp(self.context.clock(), UTC)
-        features = self.features.model_copy(update={"spot": spot, "stop": self.features.stop and not spot})
+        stop = not spot or self.config.spot == "persistent"
+        features = self.features.model_copy(update={"spot": spot, "stop": stop})
         return offers.Asked(region, now, source, features)
 
     def _ec2(self, region: str, keys: Keys, action: str) -> Element:
         parameters = {"Action": action, "Version": _EC2_VERSION}
-        return calls.query(self.context, self.config.ec2_endpoint, region, "ec2", keys, parameters)
+        return calls.query(self.context, self._endpoint("ec2", region), region, "ec2", keys, parameters)
+
+    def _endpoint(self, service: str, region: str) -> str:
+        return endpoints.endpoint(self.context, self.config.profile, service, region)
 
     def _home_region(self) -> str:
         """Where account-wide questions are asked."""
         return credentials.region_of(self.context, self.config.profile) or self.config.regions[0]
 
     def _keys(self) -> Keys:
-        assume = partial(_assume, self.context, self.config.sts_endpoint)
-        return credentials.find(self.context, self.config.profile, assume, self.config.sso_endpoint)
+        assume = partial(_assume, self.context, partial(self._endpoint, "sts"))
+        return credentials.find(self.context, self.config.profile, assume, partial(self._endpoint, "sso"))
 
     def _keys_or_none(self) -> Keys | None:
         """None where there are none at all: the public prices need none."""
@@ -190,10 +157,12 @@ class Aws(Cloud, CatalogSource):
             return None
 
 
-def _assume(context: Context, endpoint: str, keys: Keys, region: str, parameters: Mapping[str, str]) -> Keys:
+def _assume(
+    context: Context, endpoint: Callable[[str], str], keys: Keys, region: str, parameters: Mapping[str, str]
+) -> Keys:
     """Keys of a role."""
     asked = {"Action": "AssumeRole", "Version": _STS_VERSION, **parameters}
-    reply = calls.query(context, endpoint, region, "sts", keys, asked)
+    reply = calls.query(context, endpoint(region), region, "sts", keys, asked)
     given = reply.find("AssumeRoleResult/Credentials")
     with expecting("AWS", "AssumeRole"):
         if given is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from styx.driver import (
     Cloud,
@@ -15,6 +15,7 @@ from styx.driver import (
     Node,
     NodeRequest,
     OpensPorts,
+    Permissions,
     Place,
     Provisioner,
     SelfEnd,
@@ -178,6 +179,17 @@ class Guarded:
         """See `OpensPorts.open_ports`."""
         self._need(OpensPorts, "open ports")
         self._call("open_ports", lambda: cast(OpensPorts, self.inner).open_ports(nodes, ports))
+
+    def prepare_self_action(self, nodes: Sequence[Node], action: str) -> None:
+        """See `EndsItself.prepare_self_action`; nothing to do on clouds without it."""
+        ends = self.inner
+        if isinstance(ends, EndsItself):
+            wanted: Literal["stop", "down"] = "down" if action == "down" else "stop"
+            self._call("prepare_self_action", lambda: ends.prepare_self_action(nodes, wanted))
+
+    def missing_permissions(self) -> Permissions | None:
+        """See `Cloud.missing_permissions`."""
+        return self._call("missing_permissions", self.cloud.missing_permissions)
 
     def self_action(self, node: Node, action: str) -> SelfEnd:
         """See `EndsItself.self_action`; clouds without it answer with `none`."""

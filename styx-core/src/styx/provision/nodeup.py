@@ -132,6 +132,8 @@ def set_lease(world: World, row: ClusterRow, ups: Sequence[Up], *, least_idle_s:
     offer = offer_of(row)
     features = (offer.features if offer else None) or driver.cloud.features
     action = action_of(limits, features, can_stop=driver.can_stop)
+    if ups:
+        driver.prepare_self_action([up.node for up in ups], action)
 
     def give(up: Up) -> None:
         lease: dict[str, Any] = {

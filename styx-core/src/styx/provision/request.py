@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 
@@ -69,6 +69,7 @@ def node_request(world: World, row: ClusterRow, token: str, choice: Choice, want
         ports=asked.port_numbers() if asked and features.ports != "never" else (),
         disk_gib=asked.disk_size if asked else None,
         disk_tier=asked.disk_tier if asked else None,
+        network_tier=network_tier(asked),
         labels=dict(asked.labels or {}) if asked else {},
         network=network_of(settings),
         options=options_of(settings),
@@ -86,6 +87,11 @@ def image_of(asked: Resources | None, choice: Choice, features: FeatureSet) -> I
         return Image(kind="container", ref=image.docker)
     ref = image.machine_by_region.get(choice.place.region, image.machine)
     return Image(kind="machine", ref=ref) if ref else None
+
+
+def network_tier(asked: Resources | None) -> Literal["standard", "best"] | None:
+    """The task's tier of network, when it is one that a driver acts on."""
+    return "best" if asked is not None and asked.network_tier == "best" else None
 
 
 def bid(choice: Choice, asked: Resources | None) -> float | None:
