@@ -60,18 +60,8 @@ class Aws(Ec2Machines):
 
     def check(self) -> Identity:
         """The account behind the keys, and the regions that it has enabled."""
-        keys = self._keys()
-        home = self._home_region()
-        who = calls.query(
-            self.context,
-            self._endpoint("sts", home),
-            home,
-            "sts",
-            keys,
-            {"Action": "GetCallerIdentity", "Version": _STS_VERSION},
-        )
-        with expecting("AWS", "GetCallerIdentity"):
-            account, arn = offers.identity(who)
+        keys, home = self._keys(), self._home_region()
+        account, arn = self._who(keys, home)
         reply = self._ec2(home, keys, "DescribeRegions")
         enabled = {item.findtext("regionName", "") for item in reply.iterfind("regionInfo/item")}
         places: dict[Place, CloudError | None] = {}
@@ -84,6 +74,10 @@ class Aws(Ec2Machines):
                 )
             places[Place(cloud=self.name, account=account, region=region)] = problem
         return Identity(account=account, user=arn, places=places)
+
+    def account(self) -> str:
+        """The account's number, from one question to the Security Token Service."""
+        return self._who(self._keys(), self._home_region())[0]
 
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""
@@ -99,6 +93,13 @@ class Aws(Ec2Machines):
                 yield from self._spot(region, machines, keys)
 
     # workings ----------------------------------------------------------------------------------------------------
+
+    def _who(self, keys: Keys, region: str) -> tuple[str, str]:
+        """Account and ARN behind the keys."""
+        asked = {"Action": "GetCallerIdentity", "Version": _STS_VERSION}
+        reply = calls.query(self.context, self._endpoint("sts", region), region, "sts", keys, asked)
+        with expecting("AWS", "GetCallerIdentity"):
+            return offers.identity(reply)
 
     def _on_demand(self, region: str, machines: dict[str, offers.Shape]) -> Iterator[CatalogRow]:
         """Rows of one region's price list; fills `machines`."""
