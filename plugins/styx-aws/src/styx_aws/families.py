@@ -23,6 +23,7 @@ class Chip:
 
 CHIPS: Final[dict[str, Chip]] = {
     "dl1": Chip("Gaudi", 32, "intel"),
+    "dl2q": Chip("AI100", 16, "qualcomm"),
     "g3": Chip("M60", 8),
     "g3s": Chip("M60", 8),
     "g4ad": Chip("Radeon Pro V520", 8, "amd"),
@@ -32,6 +33,7 @@ CHIPS: Final[dict[str, Chip]] = {
     "g6": Chip("L4", 24),
     "g6e": Chip("L40S", 48),
     "g6f": Chip("L4", 24),
+    "g7": Chip("RTXPRO4500", 32),
     "g7e": Chip("RTXPRO6000", 96),
     "gr6": Chip("L4", 24),
     "gr6f": Chip("L4", 24),
@@ -57,6 +59,7 @@ CHIPS: Final[dict[str, Chip]] = {
 
 COUNTS: Final[dict[str, float]] = {
     "dl1.24xlarge": 8,
+    "dl2q.24xlarge": 8,
     "g6f.large": 0.125,
     "g6f.xlarge": 0.125,
     "g6f.2xlarge": 0.25,

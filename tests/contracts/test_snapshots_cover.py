@@ -1,0 +1,241 @@
+"""The prices that ship with each cloud's plugin, held against a list of what the vendor sells.
+
+What is missing is named with the reason, and a reason that no longer holds fails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from styx.catalog.snapshot import read_snapshot
+from styx.driver import CatalogRow, Market
+
+PLUGINS: Final = Path(__file__).resolve().parents[2] / "plugins"
+LARGEST_BYTES: Final = 1_000_000
+UNPRICED: Final = "EC2 offers it, and no public table of its prices was found"
+NOT_READ: Final = "no table of its prices was read that says its day and may be passed on"
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+ACCELERATED: Final[dict[str, dict[str, str]]] = {
+    "aws": {
+        name: rf"{re.escape(name)}\..*"
+        for name in words("""
+            dl2q g4dn g5 g5g g6 g6e g6f g7 g7e gr6 gr6f inf1 inf2 p3dn p4d p4de p5 p5e p5en p6-b200 p6-b300 trn1
+            trn1n trn2 trn2u
+        """)
+    },
+    "gcp": {
+        "A2 High": "a2-highgpu-.*",
+        "A2 Mega": "a2-megagpu-.*",
+        "A2 Ultra": "a2-ultragpu-.*",
+        "A3 Edge": "a3-edgegpu-.*",
+        "A3 High": "a3-highgpu-.*",
+        "A3 Mega": "a3-megagpu-.*",
+        "A3 Ultra": "a3-ultragpu-.*",
+        "A4": "a4-.*",
+        "A4X": "a4x-.*",
+        "G2": "g2-.*",
+        "G4": "g4-.*",
+        **{f"TPU {name}": f"tpu-{name}.*" for name in ("v2", "v3", "v4", "v5litepod", "v5p", "v6e", "7x")},
+    },
+    "azure": {
+        "NC T4 v3": r"Standard_NC\d+as_T4_v3",
+        "NC A100 v4": r"Standard_NC\d+ads_A100_v4",
+        "NC H100 v5": r"Standard_NC\d+adi?s_H100_v5",
+        "NCC H100 v5": r"Standard_NCC\d+ads_H100_v5",
+        "NC RTX PRO 6000 v6": r"Standard_NC\d+.*RTXPRO6000.*_v6",
+        "ND A100 v4": r"Standard_ND96asr_v4",
+        "NDm A100 v4": r"Standard_ND96amsr_A100_v4",
+        "ND H100 v5": r"Standard_ND96isr_H100_v5",
+        "ND H200 v5": r"Standard_ND96isr_H200_v5",
+        "ND MI300X v5": r"Standard_ND96isr_MI300X_v5",
+        "ND GB200 v6": r"Standard_ND128isr.*GB200_v6",
+        "ND GB300 v6": r"Standard_ND128isr.*GB300_v6",
+        "NV A10 v5": r"Standard_NV\d+adm?s_A10_v5",
+        "NV V710 v5": r"Standard_NV\d+adm?s_V710_v5",
+        "NG V620 v1": r"Standard_NG\d+adm?s_V620_v1",
+    },
+    "lambda": {
+        name: rf"gpu_\d+x_{pattern}"
+        for name, pattern in {
+            "A10": "a10",
+            "A100": "a100(_sxm4)?",
+            "A100 80 GB": "a100_80gb_sxm4",
+            "A6000": "a6000",
+            "B200": "b200_sxm6",
+            "GH200": "gh200",
+            "H100": "h100_.*",
+            "RTX 6000": "rtx6000",
+            "V100": "v100.*",
+        }.items()
+    },
+    "runpod": {
+        name: rf"\d+x_{name}_.*"
+        for name in words("""
+            A100-80GB A100-80GB-SXM A40 B200 B300 H100 H100-NVL H100-SXM H200-SXM H200-NVL L4 L40 L40S
+            RTX2000-Ada RTX3090 RTX4000-Ada RTX4090 RTX5090 RTX6000-Ada RTXPRO6000 RTXPRO6000-WK
+        """)
+    },
+}
+"""By cloud: families with accelerators, and how their machine types are called."""
+
+GENERAL: Final[dict[str, dict[str, str]]] = {
+    "aws": {
+        name: rf"{re.escape(name)}\..*"
+        for name in words("""
+            c5 c5a c5d c5n c6a c6g c6gd c6gn c6i c6id c6in c7a c7g c7gd c7gn c7i c7i-flex c8a c8g c8gd c8gn c8i
+            c8i-flex c9g m5 m5a m5d m5n m6a m6g m6gd m6i m6id m6in m7a m7g m7gd m7i m7i-flex m8a m8g m8gd m8gn
+            m8i m8i-flex m9g r5 r5a r5d r5n r6a r6g r6i r6id r6in r7a r7g r7i r7iz r8a r8g r8gd r8i r8i-flex r9g
+            t3 t3a t4g
+        """)
+    },
+    "gcp": {
+        name.upper(): f"{name}-.*"
+        for name in words("c2 c2d c3 c3d c4 c4a c4d e2 h3 m1 m2 m3 m4 n1 n2 n2d n4 t2a t2d z3")
+    },
+    "azure": {
+        "D v3": r"Standard_D\d+s?_v3",
+        "D v4": r"Standard_D\d+d?s?_v4",
+        "Da v4": r"Standard_D\d+as?_v4",
+        "D v5": r"Standard_D\d+s_v5",
+        "Da v5": r"Standard_D\d+ad?s_v5",
+        "Dp v5": r"Standard_D\d+ps_v5",
+        "D v6": r"Standard_D\d+d?s_v6",
+        "Da v6": r"Standard_D\d+ad?s_v6",
+        "E v3": r"Standard_E\d+s?_v3",
+        "E v4": r"Standard_E\d+d?s?_v4",
+        "Ea v4": r"Standard_E\d+as?_v4",
+        "E v5": r"Standard_E\d+d?s_v5",
+        "F v2": r"Standard_F\d+s_v2",
+        "B v2": r"Standard_B\d+.*_v2",
+    },
+    "lambda": {"CPU": "cpu_.*"},
+    "runpod": {"CPU": "cpu.*"},
+}
+"""The same for machines without."""
+
+MISSING: Final[dict[str, dict[str, str]]] = {
+    "aws": {
+        **dict.fromkeys(("dl2q", "g6f", "g7", "g7e", "gr6f", "p6-b300", "trn2"), UNPRICED),
+        "trn2u": "EC2 offers it in ap-south-2 only, which is none of the snapshot's regions",
+        **dict.fromkeys(words("c8gd c8gn c9g m8gd m8gn m9g r8gd r9g"), NOT_READ),
+    },
+    "gcp": {
+        "A3 Edge": "its prices contain those of reserved starts, which can't be told apart",
+        "A4X": "Google sells it by reservation only",
+        **dict.fromkeys(("TPU v5p", "TPU 7x"), NOT_READ),
+        **dict.fromkeys(words("C2D C3D C4A C4D H3 M1 M2 M3 M4 N4 Z3"), NOT_READ),
+    },
+    "azure": {
+        **dict.fromkeys(
+            ("NC RTX PRO 6000 v6", "ND H200 v5", "ND MI300X v5", "ND GB200 v6", "ND GB300 v6", "NV V710 v5"), NOT_READ
+        ),
+        **dict.fromkeys(("D v6", "Da v6", "E v5", "B v2"), NOT_READ),
+    },
+    "lambda": {},
+    "runpod": {},
+}
+"""What no row has a price of, and why."""
+
+REGIONS: Final = {"aws": 20, "gcp": 20, "azure": 25, "lambda": 15, "runpod": 10}
+"""At least so many have prices."""
+
+MAIN: Final = {
+    "aws": ("us-east-1", "us-east-2", "us-west-2", "eu-west-1", "eu-central-1", "ap-northeast-1", "ap-southeast-1"),
+    "gcp": ("us-central1", "us-east1", "us-east4", "us-west1", "europe-west1", "europe-west4", "asia-southeast1"),
+    "azure": ("eastus", "eastus2", "westus2", "westeurope", "northeurope", "southeastasia", "japaneast"),
+}
+"""Regions that must have general-purpose machines of at least 16 processors."""
+
+CLOUDS: Final = sorted(ACCELERATED)
+
+
+def path_of(cloud: str) -> Path:
+    return PLUGINS / f"styx-{cloud}" / "src" / f"styx_{cloud}" / "snapshot.csv"
+
+
+@pytest.fixture(scope="module")
+def snapshots() -> dict[str, list[CatalogRow]]:
+    return {cloud: read_snapshot(path_of(cloud)) for cloud in CLOUDS}
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_every_family_has_a_price_or_a_reason(snapshots: dict[str, list[CatalogRow]], cloud: str) -> None:
+    priced = {row.instance_type for row in snapshots[cloud] if row.usd_per_hour is not None}
+    families = ACCELERATED[cloud] | GENERAL[cloud]
+    found = {name for name, pattern in families.items() if any(re.fullmatch(pattern, kind) for kind in priced)}
+    reasons = MISSING[cloud]
+    assert not set(families) - found - set(reasons), "neither priced nor explained"
+    assert not found & set(reasons), "explained as missing, and there"
+    assert not set(reasons) - set(families), "explained, and not in the list"
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_accelerated_families_have_accelerators_and_the_others_none(
+    snapshots: dict[str, list[CatalogRow]], cloud: str
+) -> None:
+    wrong = [
+        row.instance_type
+        for row in snapshots[cloud]
+        for families, has in ((ACCELERATED, True), (GENERAL, False))
+        if any(re.fullmatch(pattern, row.instance_type) for pattern in families[cloud].values())
+        and bool(row.accelerator_count) is not has
+        and not row.instance_type.startswith("n1-")  # takes accelerators as guests
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_rows_tell_their_source_and_day_and_the_file_is_small(
+    snapshots: dict[str, list[CatalogRow]], cloud: str
+) -> None:
+    now = datetime.now(UTC)
+    for row in snapshots[cloud]:
+        assert row.as_of is not None
+        assert row.as_of <= now
+        assert row.source
+    assert path_of(cloud).stat().st_size <= LARGEST_BYTES
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_regions_are_covered(snapshots: dict[str, list[CatalogRow]], cloud: str) -> None:
+    largest: dict[str, float] = defaultdict(float)
+    for row in snapshots[cloud]:
+        if row.usd_per_hour is not None and row.market is Market.ON_DEMAND and not row.accelerator_count:
+            largest[row.region] = max(largest[row.region], row.vcpus or 0.0)
+    priced = {row.region for row in snapshots[cloud] if row.usd_per_hour is not None}
+    assert len(priced) >= REGIONS[cloud]
+    assert [region for region in MAIN.get(cloud, ()) if largest[region] < 16] == []
+
+
+def test_the_same_machine_has_the_same_figures_everywhere(snapshots: dict[str, list[CatalogRow]]) -> None:
+    for cloud, rows in snapshots.items():
+        shapes: dict[tuple[object, ...], set[tuple[object, ...]]] = defaultdict(set)
+        for row in rows:
+            key = (row.instance_type, row.accelerator_name, row.accelerator_count)
+            shapes[key].add((row.vcpus, row.memory_gib, row.arch, row.accelerator_memory_gib, row.accelerator_vendor))
+        assert {key: found for key, found in shapes.items() if len(found) > 1} == {}, cloud
+
+
+def test_spot_costs_no_more_than_on_demand(snapshots: dict[str, list[CatalogRow]]) -> None:
+    """Where both are known and of one source: a spot price above it is a mix-up of columns."""
+    for cloud, rows in snapshots.items():
+        asked = {
+            (row.instance_type, row.region, row.accelerator_name, row.accelerator_count): row
+            for row in rows
+            if row.market is Market.ON_DEMAND
+        }
+        for row in rows:
+            usual = asked.get((row.instance_type, row.region, row.accelerator_name, row.accelerator_count))
+            if row.market is Market.SPOT and usual and usual.usd_per_hour and usual.source == row.source:
+                assert row.usd_per_hour is None or row.usd_per_hour <= usual.usd_per_hour * 1.001, (cloud, row)
