@@ -25,6 +25,8 @@ CALLS = {
     "rank.wait": {"job_id": 1000, "phase": "run", "wait_s": 5},
     "rank.cancel": {"job_id": 1000},
     "log.read": {"job_id": 1, "stream": "run", "offset": 0, "wait_s": 5},
+    "container.start": {"image": "nowhere.invalid/no/image:1"},
+    "container.wait": {"wait_s": 5},
     "lease.set": {"idle_s": None, "action": "stop", "actions": {}},
     "lease.get": {},
     "lease.renew": {},
@@ -46,6 +48,7 @@ def test_every_method_of_the_protocol_is_answered(make_node, until):
     assert results["job.submit"] == {"job_id": 1}
     assert results["job.wait"]["state"] != "PENDING"
     assert results["rank.wait"] == {"running": False, "exit_code": 0, "reason": None}
+    assert set(results["container.wait"]) == set(protocol.ContainerView.__annotations__)
     metrics = results["node.metrics"]
     assert 0 < metrics["memory_used_bytes"] < metrics["memory_total_bytes"]
     assert 0 < metrics["disk_used_bytes"] <= metrics["disk_total_bytes"]

@@ -8,9 +8,10 @@ import threading
 import time
 from typing import Any
 
-from styx_agent import files, identity, instance, lease, processes, taskenv
+from styx_agent import files, identity, instance, lease, metrics, processes, taskenv
 from styx_agent.config import Config, default_config, parse_config
 from styx_agent.faults import AgentFailure, Fault, is_disk_full
+from styx_agent.holder import Holder
 from styx_agent.jobs import Queue
 from styx_agent.journal import note, note_error
 from styx_agent.keeper import Keeper
@@ -39,7 +40,8 @@ class Agent:
         """When output of a job was last given to somebody."""
         self._config = self._stored_config()
         self.watch = Watch()
-        self.phases = Phases(state, who, self._phase_ended)
+        self.container = Holder(state, who, self.search_path, self._has_gpus, self._uses_container)
+        self.phases = Phases(state, who, self._phase_ended, self.container)
         self.queue = Queue(state, who, self.phases, self.config, self.watch.poke)
         self.ranks = Ranks(state, who, self.phases, self.queue, self.config)
         self.keeper = Keeper(state, self._observe, self.end_all, self.leave, self._basic_env)
@@ -121,6 +123,12 @@ class Agent:
         """Where programs of the node are looked for."""
         return os.pathsep.join(path for path in (self.config().env.get("PATH"), os.environ.get("PATH")) if path)
 
+    def _has_gpus(self) -> bool:
+        return bool(metrics.gpus(self.search_path()))
+
+    def _uses_container(self) -> bool:
+        return any(phase.box is not None for phase in self.phases.running())
+
     def _basic_env(self) -> dict[str, str]:
         return {**self.who.env, **taskenv.basics(self.who, self.config()), **self.who.marks()}
 
@@ -148,6 +156,9 @@ class Agent:
         note("ending everything: %s" % reason)
         identity.mark_stopped(self.state, reason)
         self.queue.close(reason)
+        problem = self.container.halt()
+        if problem is not None:
+            note("the container could not be ended: %s" % problem)
         # The bridge by which a client asked for this belongs to the node too; it ends when the socket is closed.
         bridges = {pid for pid in self.server.peers() if b"connect" in processes.command_line(pid)}
         spared = {os.getpid(), files.read_object(self.state.supervisor).get("pid"), *bridges}

@@ -7,7 +7,7 @@ import signal
 import time
 from typing import Any
 
-from styx_agent import client, files, identity, locks, processes, supervisor
+from styx_agent import client, files, holder, identity, locks, processes, supervisor
 from styx_agent.faults import AgentFailure
 from styx_agent.paths import State, prepare_socket_folder, remove_socket
 
@@ -170,7 +170,7 @@ def stop(state: State) -> list[int]:
         Pids that would not die.
 
     Raises:
-        AgentFailure: Another start or stop is at work and does not end.
+        AgentFailure: Another start or stop is at work and does not end, or its container could not be removed.
     """
     lock = _start_lock(state, _LOCK_S) if os.path.isdir(state.root) else None
     try:
@@ -193,6 +193,9 @@ def stop(state: State) -> list[int]:
         remove_socket(state.socket)
         if head is not None and processes.is_alive(*head):
             survivors.append(head[0])
+        problem = holder.remove(state)
+        if problem is not None:
+            raise AgentFailure(problem)
         return survivors
     finally:
         if lock is not None:

@@ -244,7 +244,8 @@ class Queue:
             {**spec["env"], **secrets},
         )
         cwd = taskenv.working_folder(self._who.home, spec["workdir"])
-        return Orders(spec[phase], [], taskenv.task_env(self._who, config, task), cwd, phase != "setup")
+        env = taskenv.task_env(self._who, config, task, contained=self._phases.contained)
+        return Orders(spec[phase], [], env, cwd, phase != "setup")
 
     def _driver_orders(self, job: Job, secrets: dict[str, str]) -> Orders:
         job_file = self._state.job(job.job_id, "driver.json")

@@ -19,7 +19,7 @@ _DEFAULT_CHUNK_BYTES = 256 * 1024
 _LARGEST_CHUNK_BYTES = 4 * 1024 * 1024
 _STREAMS = ("setup", "run", "driver")
 _GRACE_S = 3.0
-_ALWAYS_SLOW = frozenset(("job.cancel", "rank.cancel", "node.info", "node.metrics", "shutdown"))
+_ALWAYS_SLOW = frozenset(("job.cancel", "rank.cancel", "node.info", "node.metrics", "shutdown", "container.start"))
 
 
 def is_slow(method: str, params: dict[str, Any]) -> bool:
@@ -48,6 +48,8 @@ class Methods:
             "rank.wait": lambda params: agent.ranks.wait(params, _wait_s(Fields(params, "rank.wait"))),
             "rank.cancel": self._rank_cancel,
             "log.read": self._log_read,
+            "container.start": agent.container.start,
+            "container.wait": lambda params: agent.container.wait(params, _wait_s(Fields(params, "container.wait"))),
             "lease.set": agent.keeper.set,
             "lease.get": lambda _: agent.keeper.view(),
             "lease.renew": self._renew,

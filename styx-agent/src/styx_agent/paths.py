@@ -70,6 +70,7 @@ class State:
         self.supervisor_lock = self._in("supervisor.lock")
         self.agent_lock = self._in("agent.lock")
         self.output = self._in("agent.out")
+        self.container = self._in("container.json")
         self.jobs = self._in("jobs")
         self.logs = self._in("logs")
         self.sync = self._in("sync")

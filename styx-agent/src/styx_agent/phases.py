@@ -7,14 +7,18 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from styx_agent import files, locks, processes, runner
+from styx_agent import container, files, locks, processes, runner
+from styx_agent.container import Box
 from styx_agent.identity import JOB_MARK, Identity
 from styx_agent.journal import note
 from styx_agent.paths import State
 from styx_agent.supervisor import own_command
-from styx_agent.taskenv import job_mark
+from styx_agent.taskenv import job_mark, marks
+
+if TYPE_CHECKING:
+    from styx_agent.holder import Holder
 
 PHASES = ("setup", "run", "driver")
 ENDED = "ended"
@@ -52,6 +56,8 @@ class Phase:
         self.last_asked = time.monotonic()
         self.runner: subprocess.Popen[bytes] | None = None
         self.result: Result | None = None
+        self.box: Box | None = None
+        """The container it runs in."""
         self.seen_alive = True
         self.followed_up = False
         """Whether the queue has drawn its conclusion from the end of this phase."""
@@ -63,14 +69,23 @@ class Phase:
 
 
 class Phases:
-    """All phases of this node. `on_end` is called, on a thread of its own, when one has ended."""
+    """All phases of this node. `on_end` is called, on a thread of its own, when one has ended.
 
-    def __init__(self, state: State, who: Identity, on_end: Callable[[Phase], None]) -> None:
+    Set-up and run go into the container of `holder`, where there is one.
+    """
+
+    def __init__(self, state: State, who: Identity, on_end: Callable[[Phase], None], holder: Holder) -> None:
         self._state = state
         self._who = who
         self._on_end = on_end
+        self._holder = holder
         self._lock = threading.Lock()
         self._phases: dict[tuple[int, str], Phase] = {}
+
+    @property
+    def contained(self) -> bool:
+        """Whether set-up and run go into a container."""
+        return self._holder.contained
 
     def get(self, job_id: int, name: str) -> Phase | None:
         """A phase that was started here."""
@@ -96,17 +111,26 @@ class Phases:
         path = self._file(job_id, name)
         for folder in (self._state.job(job_id, ""), os.path.dirname(self._state.log(job_id, name))):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-        argv = orders.argv
+        argv, env, box = orders.argv, orders.env, None
+        inside: Dict[str, Any] = {}
         if orders.script is not None:
+            box = self._holder.box()
             files.write_text(path("sh"), orders.script, 0o700)
             argv = ["bash", path("sh")]
+        if box is not None and orders.script is not None:
+            job = job_mark(self._who, job_id)
+            program = container.program(job, name, orders.env, orders.script, orders.cwd)
+            files.write_text(path("in"), program, 0o600)
+            argv, env = container.inside(box, "sh"), {**os.environ, **marks(self._who, job_id)}
+            inside = {"box": box.record(), "image": self._holder.image, "job": job, "phase": name, "stdin": path("in")}
         lock = locks.take(path("lock"), block=False)
         if lock is None:
             raise OSError("the phase %s of job %d runs already" % (name, job_id))
         try:
             written = {
                 "argv": argv,
-                "env": orders.env,
+                "env": env,
+                "inside": inside,
                 "cwd": orders.cwd,
                 "home": self._who.home,
                 "end_leftovers": orders.end_leftovers,
@@ -117,9 +141,11 @@ class Phases:
             }
             files.write_json(path("orders"), written)
             phase = Phase(job_id, name, orders.abandon_s)
+            phase.box = box
             phase.runner = self._spawn(path("orders"), lock)
         except BaseException:
             files.remove(path("orders"))
+            files.remove(path("in"))
             raise
         finally:
             os.close(lock)
@@ -145,8 +171,11 @@ class Phases:
         unread = os.path.exists(path("orders")) or not os.path.exists(path("pid"))
         if result is None and unread and not locks.is_held(path("lock")):
             files.remove(path("orders"))  # never read by a runner: the command was not started
+            files.remove(path("in"))
             return None
-        phase = Phase(job_id, name, files.read_object(path("pid")).get("abandon_s"))
+        record = files.read_object(path("pid"))
+        phase = Phase(job_id, name, record.get("abandon_s"))
+        phase.box = container.box_of(record.get("box"))
         phase.result = result
         phase.seen_alive = locks.is_held(path("lock"))
         with self._lock:
@@ -171,6 +200,8 @@ class Phases:
         result = self._read_result(phase.job_id, phase.name) or self._explain_loss(phase, code)
         if result.kind == LOST:
             note("the runner of job %d, %s, was lost: %s" % (phase.job_id, phase.name, result.reason))
+            if phase.box is not None:
+                container.end(phase.box, job_mark(self._who, phase.job_id), None, 0.5)
             processes.end(lambda: self._members(phase.job_id), grace_s=0.5)
         phase.result = result
         self._on_end(phase)
@@ -239,6 +270,7 @@ class Phases:
 
     def end(self, job_id: int, grace_s: float, names: Sequence[str] = PHASES) -> list[int]:
         """End everything of a job on this node, or these phases of it, and verify; returns the pids of survivors."""
+        left = self._end_inside(job_id, grace_s, names)
         deadline = time.monotonic() + grace_s + 15.0
         survivors = processes.end(lambda: self._members(job_id, names), grace_s=grace_s)
         while self._unfinished(job_id, names) and time.monotonic() < deadline:
@@ -247,7 +279,21 @@ class Phases:
             time.sleep(0.01)
         for pid in self._runner_pids(job_id, names):
             processes.end(lambda pid=pid: _alive([pid]), grace_s=0.0, deadline_s=1.0)  # type: ignore[misc]
+        if left and self._end_inside(job_id, 0.0, names):  # a phase that was about to go into the container
+            survivors = survivors or left
         return survivors or [process.pid for process in self._members(job_id, names)]
+
+    def _end_inside(self, job_id: int, grace_s: float, names: Sequence[str]) -> list[int]:
+        """End what these phases run in the container; pids there that are left, 0 where they are not known."""
+        boxes = {
+            phase.name: phase.box for phase in self.of_job(job_id) if phase.box is not None and phase.name in names
+        }
+        if not boxes:
+            return []
+        left = container.end(next(iter(boxes.values())), job_mark(self._who, job_id), None, grace_s)
+        for text in left:
+            note("job %d: could not end %s" % (job_id, text))
+        return [int(word) for text in left for word in text.split() if word.isdigit()] or ([0] if left else [])
 
     def _unfinished(self, job_id: int, names: Sequence[str]) -> bool:
         return any(phase.running and phase.name in names for phase in self.of_job(job_id))

@@ -192,6 +192,33 @@ class LogChunk(TypedDict, total=False):
     eof: bool
 
 
+class ContainerSpec(TypedDict, total=False):
+    """Params of `container.start` -> {}: from now on set-up and run of this node are run in one container of `image`.
+
+    `options` are added to `docker run`; `mounts` are folders of the node, beside its home, that the container shows
+    under the same path. `login` ({server, username, password}) is used for the pull, and is not kept. It returns at
+    once; `container.wait` tells how far it is. The same spec again changes nothing, unless it failed before.
+    """
+
+    image: str
+    options: List[str]
+    mounts: List[str]
+    login: Optional[Dict[str, str]]
+    pull_s: float
+
+
+class ContainerView(TypedDict, total=False):
+    """Result of `container.wait {seen, wait_s}`, held until `message` differs from `seen` or the stage is final.
+
+    stage: `none` (jobs run on the node itself), `starting`, `ready`, or `failed` with the reason as message.
+    """
+
+    stage: str
+    message: str
+    image: str
+    name: Optional[str]
+
+
 METHODS = {
     "hello": "versions, client -> Hello",
     "ping": "-> {time}",
@@ -210,6 +237,8 @@ METHODS = {
     "rank.wait": "{job_id, phase, wait_s} -> {running, exit_code, reason}",
     "rank.cancel": "{job_id, grace_s?} -> {survivors}",
     "log.read": "{job_id, stream, offset, max_bytes, wait_s} -> LogChunk",
+    "container.start": "ContainerSpec -> {}",
+    "container.wait": "{seen?, wait_s} -> ContainerView",
     "lease.set": "Lease -> Lease",
     "lease.get": "-> Lease",
     "lease.renew": "-> {} (any client contact that proves that the owner is alive)",

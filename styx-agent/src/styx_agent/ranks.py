@@ -66,7 +66,7 @@ class Ranks:
                 self._pick(job_id, gpus, config),
                 {**fields.mapping("env", {}), **fields.mapping("secret_env", {})},
             )
-            env = taskenv.task_env(self._who, config, task)
+            env = taskenv.task_env(self._who, config, task, contained=self._phases.contained)
             orders = Orders(script, [], env, cwd, name == "run", fields.number("abandon_s", None))
             try:
                 self._phases.start(job_id, name, orders)

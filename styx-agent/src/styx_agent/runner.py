@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from styx_agent import files, processes
+from styx_agent import container, files, processes
 from styx_agent.faults import is_disk_full
 
 _OUTCOME_BYTES = 2048
@@ -70,6 +70,7 @@ def _write_pid(orders: dict[str, Any], child: int | None) -> None:
         "boot": processes.boot_id(),
         "child": child,
         "abandon_s": orders.get("abandon_s"),
+        "box": orders["inside"].get("box"),
     }
     files.write_json(orders["pid"], record)
 
@@ -81,9 +82,13 @@ def _run(orders: dict[str, Any]) -> dict[str, Any]:
     oom_before = _oom_kills()
     try:
         log = os.open(orders["log"], flags, 0o600)
+        problem = _enter(orders["inside"])
+        if problem is not None:
+            return {"exit_code": 125, "reason": problem}
+        given = _standard_input(orders["inside"])
         child = subprocess.Popen(
             orders["argv"],
-            stdin=subprocess.DEVNULL,
+            stdin=given,
             stdout=log,
             stderr=log,
             cwd=cwd,
@@ -91,6 +96,7 @@ def _run(orders: dict[str, Any]) -> dict[str, Any]:
             start_new_session=True,
             preexec_fn=_usual_umask,  # safe: this process has one thread
         )
+        os.close(given)
     except OSError as error:
         return _not_started(orders, cwd, error)
     with contextlib.suppress(OSError):  # the record without the child is enough for all but one double fault
@@ -101,9 +107,45 @@ def _run(orders: dict[str, Any]) -> dict[str, Any]:
     if orders["end_leftovers"]:
         survivors = _end_leftovers()
     reason = _reason(code, oom_before)
+    if orders["inside"]:
+        left, reason = _leave(orders, code, reason)
+        survivors += left
     if code != 0 and (watch.full() or files.refuses_bytes(log)):
         reason = "disk full: no space left on the device under %s" % (watch.full() or folders[0])
     return {"exit_code": code, "reason": reason, "survivors": survivors}
+
+
+def _enter(inside: dict[str, Any]) -> str | None:
+    """Have the container run, if there is one: it may have ended since the last phase. What went wrong."""
+    box = container.box_of(inside.get("box"))
+    if box is None:
+        return None
+    problem = container.revive(box, inside["image"], inside["job"].rpartition("/")[0])
+    return None if problem is None else "the container cannot be used: %s" % problem
+
+
+def _standard_input(inside: dict[str, Any]) -> int:
+    """What the command reads: nothing, or the program for the container, which is removed (it holds secrets)."""
+    if not inside:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(inside["stdin"], os.O_RDONLY | os.O_CLOEXEC)
+    files.remove(inside["stdin"])
+    return fd
+
+
+def _leave(orders: dict[str, Any], code: int, reason: str | None) -> tuple[list[int], str | None]:
+    """After a command in the container: end what it left there, and say so if the container itself ended."""
+    inside = orders["inside"]
+    box = container.box_of(inside["box"])
+    assert box is not None  # it was entered
+    if code != 0 and not container.state_of(box)[0]:
+        return [], "its container has ended"
+    if not orders["end_leftovers"]:
+        return [], reason
+    left = container.end(box, inside["job"], inside["phase"], _TERM_S)
+    if left:
+        reason = "%s; could not end %s" % (reason or "ended", ", ".join(left))
+    return [], reason
 
 
 def _usual_umask() -> None:

@@ -29,9 +29,13 @@ class Task(NamedTuple):
     env: Dict[str, str]
 
 
-def task_env(who: Identity, config: Config, task: Task) -> dict[str, str]:
-    """All variables of one phase of a job on this node. The job's own override the basics, never the ranks."""
-    env = {**basics(who, config), **task.env}
+def task_env(who: Identity, config: Config, task: Task, *, contained: bool = False) -> dict[str, str]:
+    """All variables of one phase of a job on this node. The job's own override the basics, never the ranks.
+
+    In a container the image says where programs are and who one is.
+    """
+    own = {"LANG": "C.UTF-8", "HOME": who.home} if contained else basics(who, config)
+    env = {**own, **task.env}
     if task.shares:
         env["CUDA_VISIBLE_DEVICES"] = visible_devices(task.shares, config.env.get("CUDA_VISIBLE_DEVICES"))
     for name, value in rank_variables(who.rank, config, task).items():
