@@ -1,0 +1,65 @@
+"""What RunPod's refusals tell the engine. Its REST API names a status and its title, and a sentence; GraphQL, a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from styx.plugin import (
+    AmbiguousError,
+    BalanceError,
+    CapacityError,
+    CloudError,
+    CredentialsError,
+    DriverError,
+    QuotaError,
+    TransientError,
+    UnsupportedError,
+)
+from styx.rest import Failure
+
+ABSENT: Final = "Not Found"
+CONFLICT: Final = "Conflict"
+
+WORDS: Final[Mapping[str, type[CloudError]]] = {
+    "no longer any instances available": CapacityError,
+    "no instances currently available": CapacityError,
+    "not enough free": CapacityError,  # "... GPUs on the host machine to start this pod"
+    "supply_constraint": CapacityError,
+    "not enough balance": BalanceError,
+    "insufficient funds": BalanceError,
+    "insufficient balance": BalanceError,
+    "spend limit": QuotaError,
+    "unauthorized": CredentialsError,
+}
+"""Parts of RunPod's sentences, and what each tells the engine: want of machines has no code of its own."""
+
+ERRORS: Final[Mapping[str, type[CloudError]]] = {
+    "Bad Request": UnsupportedError,
+    "Unauthorized": CredentialsError,
+    "Payment Required": BalanceError,
+    "Forbidden": CredentialsError,
+    ABSENT: DriverError,
+    CONFLICT: DriverError,
+    "Unprocessable Entity": UnsupportedError,
+    "Too Many Requests": TransientError,
+}
+"""Titles of the REST API."""
+
+CREATE_ERRORS: Final[Mapping[str, type[CloudError]]] = {
+    **ERRORS,
+    "Bad Request": DriverError,  # often want of machines in other words: the next candidate may do
+    "Forbidden": QuotaError,  # the account may not have this kind of machine
+}
+"""Of a create."""
+
+
+def classify(failure: Failure) -> type[CloudError] | None:
+    """What the sentence says, before the title is believed."""
+    said = f"{failure.code} {failure.message}".lower()
+    return next((kind for words, kind in WORDS.items() if words in said), None)
+
+
+def classify_create(failure: Failure) -> type[CloudError] | None:
+    """Of a create, which has no idempotency token: a pod may exist behind a failure of RunPod's own."""
+    return classify(failure) or (AmbiguousError if failure.status >= 500 else None)
