@@ -213,7 +213,7 @@ def test_a_key_that_may_not(harness, vendor):
     vendor.rest_refusal = Reply({"title": "Forbidden", "status": 403, "detail": "key lacks catalog"}, 403)
     with pytest.raises(CredentialsError, match="key lacks catalog") as caught:
         harness.driver().check()
-    assert "may read REST and GraphQL" in caught.value.hint
+    assert "may read and write REST and GraphQL" in caught.value.hint
 
 
 def test_too_many_calls_say_when_to_come_back(harness, vendor):

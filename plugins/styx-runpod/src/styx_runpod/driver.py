@@ -1,50 +1,51 @@
-"""RunPod: identity and catalog."""
+"""RunPod: identity, catalog, pods.
+
+The REST API (version 2) does all but bids and account figures, which GraphQL alone knows. There are neither tags nor
+idempotency tokens: a pod is ours by its name and its environment, where it also carries the token of its request.
+"""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, cast
-
-from pydantic import SecretStr
+from typing import Final, Literal
 
 from styx.plugin import (
     BalanceError,
-    CapacityError,
     CatalogRow,
-    CatalogSource,
-    Cloud,
     CloudError,
     Context,
-    CredentialsError,
+    Driver,
     DriverConfig,
+    DriverError,
+    EndsItself,
     FeatureSet,
     Identity,
     Limits,
+    Market,
+    Node,
+    NodeRequest,
+    NodeState,
     Place,
+    Problem,
+    ReportsQuota,
+    SelfEnd,
+    Stoppable,
+    UnsupportedError,
 )
-from styx.rest import Failure, RestApi, bearer, credential_file, expecting
-from styx_runpod import prices
+from styx.rest import expecting
+from styx_runpod import pods, prices
+from styx_runpod.access import Access
+from styx_runpod.errors import ABSENT, CONFLICT
 
-VARIABLE: Final = "RUNPOD_API_KEY"
-KEY_FILE: Final = Path(".runpod") / "config.toml"
 SNAPSHOT: Final = Path(__file__).with_name("snapshot.csv")
-HINT: Final = (
-    "make a key at https://console.runpod.io/user/settings that may read REST and GraphQL, then set RUNPOD_API_KEY to "
-    "it, or run `runpodctl config --apiKey <key>`"
-)
-
-WORDS: Final[Mapping[str, type[CloudError]]] = {
-    "no longer any instances available": CapacityError,
-    "no instances currently available": CapacityError,
-    "supply_constraint": CapacityError,
-    "not enough balance": BalanceError,
-    "insufficient funds": BalanceError,
-    "unauthorized": CredentialsError,
-}
-"""What RunPod says where it has no code: parts of its sentences, and what each tells the engine."""
+SELF_END: Final = Path(__file__).with_name("onnode") / "selfend.py"
+GPU_IMAGE: Final = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
+GPU_IMAGE_CUDA: Final = "12.8"
+CPU_IMAGE: Final = "runpod/base:1.0.2-ubuntu2204"
 
 
 class RunPodConfig(DriverConfig):
@@ -53,42 +54,46 @@ class RunPodConfig(DriverConfig):
     endpoint: str = "https://api.runpod.io/v2"
     """Address of the REST API, version 2."""
     graphql_endpoint: str = "https://api.runpod.io/graphql"
-    """Address of the GraphQL API, which alone knows bids and the account's id."""
+    """Address of the GraphQL API, which alone knows bids and the account's id. Pods end themselves through it too."""
+    keep_home: bool = True
+    """Whether the home folder of on-demand GPU pods lies on a volume of the host, so that it outlives a stop."""
+    port_protocol: Literal["http", "tcp"] = "http"
+    """How a task's ports are opened: behind RunPod's HTTPS proxy, or at a port of the host that RunPod chooses."""
+    registry: str | None = None
+    """Id of a registry credential of your account, for images that are not public. Not for bids."""
 
 
-class RunPod(Cloud, CatalogSource):
+class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
     """Containers with GPUs in the Secure Cloud: the docker image is the machine. Ports are fixed when it is made."""
 
     name = "runpod"
     display_name = "RunPod"
     config_type = RunPodConfig
     features = FeatureSet(
-        spot=True, multi_node=False, private_network=False, ports="at_create", container="node", stop_saves_money=False
+        stop=True, multi_node=False, private_network=False, ports="at_create", user_data=True, container="node"
     )
-    limits = Limits(max_ports=10, max_nodes=1, min_poll_s=3.0, user_data_bytes=0)
+    limits = Limits(max_ports=10, max_nodes=1, min_poll_s=3.0, user_data_bytes=8192, listing_lag_s=3.0)
 
     def __init__(self, context: Context) -> None:
         """Keep the context; open nothing."""
-        self.context = context
+        super().__init__(context)
+        self._one_create = threading.Lock()
+        self._made: dict[str, dict[int, Node]] = {}
 
-    @property
-    def config(self) -> RunPodConfig:
-        """The settings."""
-        return cast("RunPodConfig", self.context.config)
+    # identity and catalog ----------------------------------------------------------------------------------------
 
     def check(self) -> Identity:
-        """The account behind the key, and the countries with a data center."""
-        key = self._key()
-        centers = self._rest(key).get("catalog/datacenters")
-        myself = self._graphql(key, "query StyxAccount { myself { id email } }")
-        with expecting(self.display_name, "data centers or account"):
-            names = sorted({prices.country(center["id"]) for center in centers["dataCenters"]})
+        """The account behind the key, and the countries with a data center; none is usable without money."""
+        names = sorted({prices.country(center) for center in self._centers()})
+        myself = self._access.query("query StyxAccount { myself { id email clientBalance } }")
+        with expecting(self.display_name, "the account"):
             account, user = str(myself["myself"]["id"]), myself["myself"].get("email")
-        return Identity(
-            account=account,
-            user=user,
-            places={Place(cloud=self.name, account=account, region=name): None for name in names},
-        )
+            balance = myself["myself"].get("clientBalance")
+        problem = None
+        if balance is not None and balance <= 0:
+            problem = BalanceError(f"the account's balance is ${balance:.2f}", hint="add credit in RunPod's console")
+        places = {Place(cloud=self.name, account=account, region=name): problem for name in names}
+        return Identity(account=account, user=user, places=places)
 
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""
@@ -96,14 +101,16 @@ class RunPod(Cloud, CatalogSource):
 
     def fetch(self) -> Iterable[CatalogRow]:
         """GPUs and processors of the Secure Cloud at their present prices and bids."""
-        key = self._key()
-        rest = self._rest(key)
         stock = {"include": "AVAILABILITY", "product": "POD"}
-        gpus, cpus = rest.get("catalog/gpus", stock), rest.get("catalog/cpus", stock)
-        hosts = self._graphql(key, prices.HOSTS_QUERY)
-        now = datetime.fromtimestamp(self.context.clock(), UTC)
-        on_demand = self.features.model_copy(update={"spot": False})
-        asked = prices.Asked(now, rest.url("catalog"), on_demand, self.features)
+        gpus, cpus = self._access.rest.get("catalog/gpus", stock), self._access.rest.get("catalog/cpus", stock)
+        hosts = self._access.query(prices.HOSTS_QUERY)
+        asked = prices.Asked(
+            now=datetime.fromtimestamp(self.context.clock(), UTC),
+            source=self._access.rest.url("catalog"),
+            on_demand=self.features,
+            bid=self.features.model_copy(update={"spot": True, "stop": False}),
+            without_gpu=self.features.model_copy(update={"stop": False}),
+        )
         with expecting(self.display_name, "its catalog"):
             shares = {each["id"]: each["lowestPrice"] or {} for each in hosts["gpuTypes"]}
             sold = [*gpus["gpus"], *cpus["cpus"]]
@@ -113,58 +120,139 @@ class RunPod(Cloud, CatalogSource):
                 *prices.cpu_rows(cpus["cpus"], every, asked),
             ]
 
+    def quota(self, place: Place, row: CatalogRow) -> float | None:  # noqa: ARG002 - the same everywhere
+        """How many more of a row fit under the account's limit of spending per hour."""
+        myself = self._access.query("query StyxSpend { myself { clientBalance spendLimit currentSpendPerHr } }")
+        with expecting(self.display_name, "the account"):
+            account = myself["myself"]
+            limit, spent = account.get("spendLimit"), account.get("currentSpendPerHr") or 0.0
+            if (account.get("clientBalance") or 0.0) <= 0:
+                return 0.0
+            return None if not limit or not row.usd_per_hour else float(max(0.0, limit - spent) // row.usd_per_hour)
+
+    # pods --------------------------------------------------------------------------------------------------------
+
+    def create(self, request: NodeRequest) -> Sequence[Node]:
+        """Rent what is missing, at the market of the offer."""
+        with self._one_create:
+            made = self._made.setdefault(request.token, {})
+            seen = {one.rank: one for one in self._listed(request.place, request.cluster) if one.token == request.token}
+            nodes = {rank: self._unless_vanished(one) for rank, one in made.items()} | seen
+            try:
+                for rank in range(request.count):
+                    if rank not in nodes:
+                        nodes[rank] = made[rank] = self._rent(request, rank)
+            except CloudError as error:
+                error.created = tuple(nodes.values())
+                raise
+        return [nodes[rank] for rank in sorted(nodes)]
+
+    def nodes(self, place: Place, cluster: str | None, known: Sequence[Node] = ()) -> Sequence[Node]:
+        """Ours in the place, by name and environment; one listing answers for all."""
+        found = self._listed(place, cluster)
+        shown = {one.id for one in found}
+        lost = [one for one in known if one.id not in shown and one.state is NodeState.PENDING and one.place == place]
+        return [*found, *(self._unless_vanished(one) for one in lost)]
+
+    def terminate(self, nodes: Sequence[Node]) -> None:
+        """Delete the pods with their disks. Network volumes are only detached."""
+        for one in nodes:
+            try:
+                self._access.rest.delete(f"pods/{one.id}")
+            except CloudError as error:
+                if error.vendor.code != ABSENT:
+                    raise
+
+    def stop(self, nodes: Sequence[Node]) -> None:
+        """Stop the pods: the GPU is given back, and the home folder stays where it was."""
+        for one in nodes:
+            if not one.data.get("kept"):
+                raise UnsupportedError(
+                    f"the pod {one.id} has no volume, so that a stop would lose its home folder",
+                    hint="only on-demand GPU pods made with `keep_home` can be stopped; use `styx down`",
+                )
+        for one in nodes:
+            self._act(one, "stop")
+
+    def start(self, nodes: Sequence[Node]) -> Sequence[Node]:
+        """Start the pods on the hosts that they are tied to, which may have no GPU left by now."""
+        for one in nodes:
+            self._act(one, "start")
+        wanted = {one.id for one in nodes}
+        places = {(one.place, one.cluster) for one in nodes}
+        started = [one for where in places for one in self._listed(*where) if one.id in wanted]
+        if len(started) != len(wanted):
+            gone = ", ".join(sorted(wanted - {one.id for one in started}))
+            raise DriverError(f"RunPod does not list the pods {gone} any more")
+        return started
+
+    def self_action(self, node: Node, action: Literal["stop", "down"]) -> SelfEnd:
+        """A call of the pod's own, with the key that RunPod gives each pod for itself. No key of ours is on it."""
+        if action == "stop" and not node.data.get("kept"):
+            return SelfEnd(kind="none")
+        mutation = "podStop" if action == "stop" else "podTerminate"
+        argv = ("python3", "-c", SELF_END.read_text(encoding="utf-8"), self.config.graphql_endpoint, mutation)
+        return SelfEnd(kind="command", argv=argv, stops_billing=True)
+
     # workings ----------------------------------------------------------------------------------------------------
 
-    def _rest(self, key: SecretStr) -> RestApi:
-        return RestApi(
-            self.context,
-            name=self.display_name,
-            endpoint=self.config.endpoint,
-            headers=bearer(key),
-            classify=_classify,
-            hint=HINT,
-        )
+    @cached_property
+    def _access(self) -> Access:
+        return Access(self.context, self.config.endpoint, self.config.graphql_endpoint)
 
-    def _graphql(self, key: SecretStr, query: str) -> Mapping[str, Any]:
-        """`data` of a query that only reads. GraphQL refuses with a 200."""
-        api = RestApi(
-            self.context,
-            name=self.display_name,
-            endpoint=self.config.graphql_endpoint,
-            headers=bearer(key),
-            classify=_classify,
-            hint=HINT,
-        )
-        reply = api.post("", {"query": query}, safe=True)
-        with expecting(self.display_name, "GraphQL"):
-            errors, data = reply.get("errors"), reply.get("data")
-            if errors:
-                code = (errors[0].get("extensions") or {}).get("code") or "graphql"
-                raise api.error(Failure(status=200, code=str(code), message=str(errors[0]["message"])[:300]))
-            if not isinstance(data, Mapping):
-                raise TypeError("no data")
-        return data
+    def _centers(self, country: str | None = None) -> list[str]:
+        """Data centers, of all countries or of one."""
+        reply = self._access.rest.get("catalog/datacenters")
+        with expecting(self.display_name, "data centers"):
+            found = [str(each["id"]) for each in reply["dataCenters"]]
+        return [one for one in found if country in (None, prices.country(one))]
 
-    def _key(self) -> SecretStr:
-        if value := self.context.secrets(VARIABLE):
-            return SecretStr(value.strip())
-        text = credential_file(self.context.user_home / KEY_FILE, hint=HINT)
-        if text is None:
-            raise CredentialsError(
-                f"no API key of RunPod: {VARIABLE} is not set, and there is no ~/{KEY_FILE}", hint=HINT
-            )
+    def _listed(self, place: Place, cluster: str | None) -> list[Node]:
+        reply = self._access.rest.get("pods")
+        with expecting(self.display_name, "pods"):
+            ours = [(pod, pods.cluster_of(pod, self.context.store)) for pod in reply["pods"]]
+            return [
+                pods.node(pod, *whose, place)
+                for pod, whose in ours
+                if whose is not None and cluster in (None, whose[0]) and pods.is_in(pod, place)
+            ]
+
+    def _rent(self, request: NodeRequest, rank: int) -> Node:
+        place, settings = request.place, self.config
+        default = GPU_IMAGE if request.offer.accelerator_count > 0 else CPU_IMAGE
+        image = request.image.ref if request.image is not None else default
+        pod = pods.spec(request, rank, image=image, protocol=settings.port_protocol, keep_home=settings.keep_home)
+        if request.offer.market is Market.BID:
+            return self._bid(request, pod, rank)
+        centers = [place.zone] if place.zone else self._centers(place.region)
+        least_cuda = GPU_IMAGE_CUDA if request.image is None else None
+        body = pods.rest_body(pod, centers, least_cuda=least_cuda, registry=settings.registry)
+        reply = self._access.creates.post("pods", body)
+        with expecting(self.display_name, "the new pod"):
+            return pods.node(reply, request.cluster, rank, place)
+
+    def _bid(self, request: NodeRequest, pod: pods.Spec, rank: int) -> Node:
+        usd = request.bid_usd_per_hour or request.offer.usd_per_hour
+        if usd is None:
+            raise UnsupportedError("a bid needs a price, and neither the task nor the catalog names one")
+        if self.config.registry is not None:
+            raise UnsupportedError("RunPod takes no registry credential with a bid", hint="name a public image")
+        data = self._access.rent(pods.BID, {"input": pods.bid_input(pod, request.place, usd)})
+        with expecting(self.display_name, "the bid"):
+            return pods.fresh_node(request, rank, str(data["podRentInterruptable"]["id"]), self.context.clock())
+
+    def _act(self, node: Node, action: str) -> None:
+        """A transition of a pod; RunPod's "conflict" says that it is there, or on its way, already."""
         try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError:  # its words may quote the key
-            raise CredentialsError(f"~/{KEY_FILE} is no TOML", hint=HINT) from None
-        default = table.get("default")
-        nested = default.get("api_key") if isinstance(default, dict) else None
-        found = table.get("apikey") or table.get("apiKey") or nested
-        if not isinstance(found, str) or not found.strip():
-            raise CredentialsError(f"no API key of RunPod: {VARIABLE} is not set, and ~/{KEY_FILE} has none", hint=HINT)
-        return SecretStr(found.strip())
+            self._access.rest.post(f"pods/{node.id}/action", {"action": action}, safe=True)
+        except CloudError as error:
+            if error.vendor.code != CONFLICT:
+                raise
 
-
-def _classify(failure: Failure) -> type[CloudError] | None:
-    said = f"{failure.code} {failure.message}".lower()
-    return next((kind for words, kind in WORDS.items() if words in said), None)
+    def _unless_vanished(self, node: Node) -> Node:
+        """A node that no listing shows: still to come, or lost on its way up."""
+        born = node.created_at.timestamp() if node.created_at is not None else 0.0
+        if node.state is NodeState.PENDING and self.context.clock() - born < self.limits.listing_lag_s:
+            return node
+        problem = Problem(error="CapacityError", message="RunPod took the order, and the pod never came up")
+        return node.model_copy(update={"state": NodeState.FAILED, "problem": problem, "waiting": None, "reach": None})

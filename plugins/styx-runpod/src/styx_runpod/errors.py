@@ -1,4 +1,4 @@
-"""What RunPod's refusals tell the engine. Its REST API names a status and its title, and a sentence; GraphQL, a sentence."""
+"""What RunPod's refusals tell the engine. REST has a title for each status and a sentence, GraphQL has a sentence."""
 
 from __future__ import annotations
 

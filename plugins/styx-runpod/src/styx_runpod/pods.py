@@ -43,7 +43,8 @@ STATES: Final[Mapping[str, NodeState]] = {
     "ERROR": NodeState.FAILED,
     "TERMINATED": NodeState.TERMINATED,
 }
-_START: Final = Path(__file__).with_name("start.sh")
+_PROBLEM: Final = Problem(error="CapacityError", code="ERROR", message="RunPod could not start the pod")
+_START: Final = Path(__file__).with_name("onnode") / "start.sh"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,13 @@ def spec(request: NodeRequest, rank: int, *, image: str, protocol: str, keep_hom
     on_gpu = offer.accelerator_count > 0
     disk_gb = max(LEAST_DISK_GB, math.ceil(request.disk_gib or DISK_GB))
     kept = keep_home and on_gpu and offer.market is Market.ON_DEMAND and not request.volumes
-    env = {**request.env, "STYX_STORE": request.store, "STYX_TOKEN": request.token}
+    env = {
+        **request.env,
+        "STYX_STORE": request.store,
+        "STYX_TOKEN": request.token,
+        "STYX_REGION": request.place.region,
+        "STYX_MARKET": offer.market.value,
+    }
     env["PUBLIC_KEY"] = (request.ssh_public_key or "").strip()
     if request.host_key is not None:
         env["STYX_HOST_KEY"] = _packed(request.host_key.get_secret_value().strip() + "\n")
@@ -177,11 +184,10 @@ def cluster_of(pod: Mapping[str, Any], store: str) -> tuple[str, int] | None:
     return found[1], int(found[2])
 
 
-def is_in(pod: Mapping[str, Any], country: str | None, place: Place) -> bool:
-    """Whether a pod is in a place. One that RunPod has not placed yet is wherever it is asked for."""
-    if country is None:
-        return True
-    return country == place.region and place.zone in (None, pod["dataCenterId"])
+def is_in(pod: Mapping[str, Any], place: Place) -> bool:
+    """Whether a pod of ours was asked for in a place. RunPod names the data center only once it has found one."""
+    zone = pod["dataCenterId"] or place.zone
+    return pod["env"].get("STYX_REGION") == place.region and place.zone in (None, zone)
 
 
 def node(pod: Mapping[str, Any], cluster: str, rank: int, place: Place) -> Node:
@@ -189,11 +195,10 @@ def node(pod: Mapping[str, Any], cluster: str, rank: int, place: Place) -> Node:
     status = pod["status"]
     state = STATES.get(status, NodeState.UNREACHABLE)
     opened = {one["private"]: one for one in (pod["runtime"] or {}).get("ports") or () if one.get("public")}
-    ssh = (pod["ssh"] or {}).get("direct")
-    if state is NodeState.RUNNING and not ssh:
+    if state is NodeState.RUNNING and not pod["ssh"]["direct"]:
         state = NodeState.PENDING
     running = state is NodeState.RUNNING
-    bid = "STYX_KEEP" not in pod["env"] and pod["env"].get("STYX_MARKET") == Market.BID.value
+    taken = state is NodeState.STOPPED and pod["env"].get("STYX_MARKET") == Market.BID.value
     return Node(
         id=pod["id"],
         cluster=cluster,
@@ -201,16 +206,12 @@ def node(pod: Mapping[str, Any], cluster: str, rank: int, place: Place) -> Node:
         place=place,
         state=state,
         token=pod["env"].get("STYX_TOKEN"),
-        problem=Problem(error="CapacityError", code=status, message="the pod could not be started")
-        if state is NodeState.FAILED
-        else None,
+        problem=_PROBLEM if state is NodeState.FAILED else None,
         waiting=_waiting(status) if state is NodeState.PENDING else None,
-        ended=Ended(cause="preempted", message="outbid, or its host was needed")
-        if bid and state is NodeState.STOPPED
-        else None,
-        reach=Ssh(host=ssh["host"], port=ssh["port"], user=USER, host_key=_host_key(pod)) if running else None,
+        ended=Ended(cause="preempted", message="outbid, or its host was needed") if taken else None,
+        reach=_reach(pod) if running else None,
         endpoints=dict(_endpoints(pod, opened)) if running else {},
-        public_ip=ssh["host"] if running else None,
+        public_ip=pod["ssh"]["direct"]["host"] if running else None,
         private_ip=(pod.get("globalNetworking") or {}).get("ip"),
         usd_per_hour=pod["cost"] if pod["cost"] > 0 else None,
         created_at=datetime.fromisoformat(pod["createdAt"]).astimezone(UTC),
@@ -228,9 +229,11 @@ def _waiting(status: str) -> Waiting:
             return Waiting(kind="booting", reason="port 22 is not mapped yet", patience_s=PATIENCE_S)
 
 
-def _host_key(pod: Mapping[str, Any]) -> str | None:
-    packed = pod["env"].get("STYX_HOST_KEY")
-    return public_half(SecretStr(base64.b64decode(packed).decode())) if packed else None
+def _reach(pod: Mapping[str, Any]) -> Ssh:
+    """Port 22 of the pod, as it is mapped to the outside, and the host key that the pod was given."""
+    direct, packed = pod["ssh"]["direct"], pod["env"].get("STYX_HOST_KEY")
+    known = public_half(SecretStr(base64.b64decode(packed).decode())) if packed else None
+    return Ssh(host=direct["host"], port=direct["port"], user=USER, host_key=known)
 
 
 def _endpoints(pod: Mapping[str, Any], opened: Mapping[int, Mapping[str, Any]]) -> list[tuple[int, Endpoint]]:
@@ -244,3 +247,18 @@ def _endpoints(pod: Mapping[str, Any], opened: Mapping[int, Mapping[str, Any]]) 
         elif port != SSH_PORT and port in opened:
             found.append((port, Endpoint(host=opened[port]["ip"], port=opened[port]["public"], public=True)))
     return found
+
+
+def fresh_node(request: NodeRequest, rank: int, pod_id: str, now: float) -> Node:
+    """A pod that was rented a moment ago, of which no more than its id is known."""
+    return Node(
+        id=pod_id,
+        cluster=request.cluster,
+        rank=rank,
+        place=request.place,
+        state=NodeState.PENDING,
+        token=request.token,
+        waiting=_waiting("PROVISIONING"),
+        usd_per_hour=request.offer.usd_per_hour,
+        created_at=datetime.fromtimestamp(int(now), UTC),
+    )

@@ -46,12 +46,13 @@ CPU_SIZES: Final = (2, 4, 8, 16, 32)
 
 @dataclass(frozen=True)
 class Asked:
-    """When and where a reply came from, and what on-demand and bid rows can do."""
+    """When and where a reply came from, and what rows on demand, by bid and without GPU can do."""
 
     now: datetime
     source: str
     on_demand: FeatureSet
     bid: FeatureSet
+    without_gpu: FeatureSet
 
 
 def accelerator(gpu_id: str, name: str) -> str:
@@ -133,7 +134,7 @@ def cpu_rows(cpus: Iterable[Mapping[str, Any]], every: Iterable[str], asked: Ask
                     vcpus=vcpus,
                     memory_gib=memory,
                     usd_per_hour=round(vcpus * each, 6) if each > 0 else None,
-                    features=asked.on_demand,
+                    features=asked.without_gpu,
                     ref=cpu["id"],
                     as_of=asked.now,
                     source=asked.source,

@@ -3,40 +3,46 @@
 Written for Python 3.8 and its standard library. Arguments: the address of RunPod's GraphQL API, and the mutation.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 import time
 import urllib.request
+from typing import Any
+
+PAUSES_S = (1, 5, 20, 60, 120, 300)
 
 
-def first_process():
+def first_process() -> dict[str, str]:
     """The container's own variables, which logins do not have."""
     with open("/proc/1/environ", "rb") as file:
         pairs = [entry.partition(b"=") for entry in file.read().split(b"\0")]
     return {name.decode(): value.decode() for name, _, value in pairs}
 
 
-def main():
-    endpoint, mutation = sys.argv[1:3]
+def main(endpoint: str, mutation: str) -> int:
+    """Ask until RunPod agrees; the exit code is 0 then."""
     given = first_process()
     answer = "{ id }" if mutation == "podStop" else ""
-    query = "mutation($id: String!) { %s(input: {podId: $id}) %s }" % (mutation, answer)
+    query = f"mutation($id: String!) {{ {mutation}(input: {{podId: $id}}) {answer} }}"
     body = json.dumps({"query": query, "variables": {"id": given["RUNPOD_POD_ID"]}}).encode()
-    headers = {"Content-Type": "application/json", "Authorization": "Bearer " + given["RUNPOD_API_KEY"]}
-    said = "nothing"
-    for pause_s in (1, 5, 20, 60, 120, 300):
+    headers = {"Content-Type": "application/json", "User-Agent": "styx"}
+    headers["Authorization"] = "Bearer " + given["RUNPOD_API_KEY"]
+    said: Any = ""
+    for pause_s in PAUSES_S:
         try:
-            request = urllib.request.Request(endpoint, body, dict(headers, **{"User-Agent": "styx"}))
-            with urllib.request.urlopen(request, timeout=30) as reply:
+            request = urllib.request.Request(endpoint, body, headers)  # noqa: S310 - the address is the driver's
+            with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
                 said = json.load(reply)
             if not said.get("errors"):
                 return 0
         except (OSError, ValueError) as error:
-            said = error
+            said = str(error)
         time.sleep(pause_s)
-    sys.stderr.write("RunPod does not end this pod: %s\n" % said)
+    sys.stderr.write(f"RunPod does not end this pod: {said}\n")
     return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:3]))
