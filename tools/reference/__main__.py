@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from styx_cli import reference
-from tools.reference import config, errors, hooks, jsonout, taskyaml
+from tools.reference import config, errors, hooks, hosted, jsonout, taskyaml
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "docs" / "reference"
 PAGES: Final[dict[str, Callable[[], str]]] = {
@@ -18,6 +18,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "config.md": config.page,
     "errors.md": errors.page,
     "hooks.md": hooks.page,
+    "hosted.md": hosted.page,
     "json.md": jsonout.page,
     "task-yaml.md": taskyaml.page,
 }

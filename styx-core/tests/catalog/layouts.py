@@ -45,6 +45,10 @@ t2a-standard-4,4.0,16.0,,,,us-central1,us-central1-a,0.154,0.05
     "cudo": f"""{COMMON}
 ice_1x4v8gb,A100,1.0,4,8,1.5588,no-1,"{{'Gpus': [{{'Name': 'A100', 'Count': '1.0', 'MemoryInfo': {{'SizeInMiB': 81920}}}}]}}",
 """,
+    "daytona": f"""{COMMON.replace("Price,Region,GpuInfo,SpotPrice", "Price,SpotPrice,Region,GpuInfo")}
+2x-MI355X,MI355X,2,16,200,16.1,9.3,earth,{gpu("MI355X", 2, 294912, maker="AMD")}
+cpu-2x-8gb,,,2,8,0.24,,eu,
+""".replace("\n", "\r\n"),
     "do": f"""{COMMON}
 s-4vcpu-8gb,,,4,8.0,0.07143,nyc1,,
 gpu-h100x8-640gb,H100,8,160,1920.0,23.92,tor1,"{{'gpus': [{{'name': 'h100', 'count': 8.0, 'memoryinfo': {{'sizeinmib': 81559}}}}], 'totalgpumemoryinmib': 81559}}",
@@ -54,6 +58,10 @@ L40_48GB::2,L40,2,64,120.0,2.5,CANADA,{gpu("L40", 2, 49152)},
 """,
     "hyperbolic": f"""InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,StorageGiB,Price,Region,GpuInfo,SpotPrice
 2x-H100-149-1443,H100,2,149,1443,1600,2.58,default,{gpu("H100", 2, 81559)},
+""",
+    "hyperstack": f"""{UNZONED.replace("Price,SpotPrice,Region", "Price,Region,SpotPrice")}
+n3-A100x2,A100-80G-PCIe,2,60,240.0,"{{'Gpus': [{{'Name': 'A100-80G-PCIe', 'Manufacturer': null, 'Count': 2, 'MemoryInfo': {{'SizeInMiB': 81920}}}}], 'TotalGpuMemoryInMiB': 163840}}",2.6,CANADA-1,
+n3-H100-SXM5x8,H100-80G-SXM5,8,192,960.0,"{{'Gpus': [{{'Name': 'H100-80G-SXM5', 'Manufacturer': null, 'Count': 8, 'MemoryInfo': {{'SizeInMiB': 81920}}}}], 'TotalGpuMemoryInMiB': 655360}}",19.1,US-1,
 """,
     "ibm": f"""{ZONED}
 gx2-8x64x1v100,V100,1,8,64,V100,2.497,,us-south,us-south-1
@@ -65,6 +73,9 @@ gx2-8x64x1v100,V100,1,8,64,V100,2.497,,us-south,us-south-1
 gpu_1x_gh200,GH200,1.0,64.0,432.0,1.49,us-east-3,{gpu("GH200", 1, 98304, 98304)},
 gpu_8x_v100_n,V100,8.0,88.0,448.0,6.32,us-east-3,{gpu("V100", 8, 16384, 16384)},
 """,
+    "lium": f"""{COMMON}
+L40S_2x,L40S,2.0,24.0,141.0,0.77,US,"{{'Gpus': [{{'Name': 'L40S', 'Manufacturer': 'NVIDIA', 'Count': 2.0, 'MemoryInfo': {{'SizeInMiB': 46080}}, 'TotalGpuMemoryInMiB': 92160}}]}}",
+""".replace("\n", "\r\n"),
     "mithril": f"""{COMMON.replace("Price,Region,GpuInfo,SpotPrice", "Price,SpotPrice,Region,GpuInfo")}
 h200.sxm.8x,H200,8,168,1600,8.0,8.0,us-central2-b,{gpu("H200", 8, 144384)}
 """,
@@ -95,6 +106,10 @@ eCS5HM,,,32,960.0,2.537,,,
 """,
     "shadeform": f"""{COMMON}
 massed_A6000x8,A6000,8.0,62.0,384,4.56,kansas-1,"{{'Gpus': [{{'Name': 'A6000', 'Count': 8.0, 'MemoryInfo': {{'SizeInMiB': 48}}, 'TotalGpuMemoryInMiB': 384}}]}}",
+""",
+    "spheron": f"""{COMMON},Provider,OperatingSystem,SpheronInstanceType
+H100_1_dallas-1,H100_PCIE_BAREMETAL,1.0,16.0,192.0,2.6,dallas-1,"{{""Gpus"": [{{""Name"": ""H100_PCIE_BAREMETAL"", ""Manufacturer"": ""NVIDIA"", ""Count"": 1.0, ""MemoryInfo"": {{""SizeInMiB"": 81920}}, ""TotalGpuMemoryInMiB"": 81920}}]}}",,up,ubuntu,DEDICATED
+n3-A100x1-spot__CA-1,A100_80G_PCIE,1.0,28.0,120.0,,CA-1,"{{""Gpus"": [{{""Name"": ""A100_80G_PCIE"", ""Manufacturer"": ""NVIDIA"", ""Count"": 1.0, ""MemoryInfo"": {{""SizeInMiB"": 81920}}, ""TotalGpuMemoryInMiB"": 81920}}]}}",1.2,up,ubuntu,SPOT
 """,
     "vast": f"""{UNZONED}
 2x-H100_NVL-32-65536,H100,2,32,64.0,{gpu("H100", 2, 191660, 191660)},4.53,0.00,"Australia, AU, OC"
@@ -141,14 +156,23 @@ EXPECTED: dict[str, list[tuple]] = {
         ("gpu-h100x8-640gb", "tor1", None, "on_demand", "H100", 8, 80, 23.92),
         ("s-4vcpu-8gb", "nyc1", None, "on_demand", None, 0, None, 0.07143),
     ],
+    "daytona": [
+        ("2x-MI355X", "earth", None, "spot", "MI355X", 2, 288, 9.3),
+        ("cpu-2x-8gb", "eu", None, "on_demand", None, 0, None, 0.24),
+    ],
     "fluidstack": [("L40_48GB::2", "CANADA", None, "on_demand", "L40", 2, 48, 2.5)],
     "hyperbolic": [("2x-H100-149-1443", "default", None, "on_demand", "H100", 2, 80, 2.58)],
+    "hyperstack": [
+        ("n3-A100x2", "CANADA-1", None, "on_demand", "A100-80GB", 2, 80, 2.6),
+        ("n3-H100-SXM5x8", "US-1", None, "on_demand", "H100-SXM", 8, 80, 19.1),
+    ],
     "ibm": [("gx2-8x64x1v100", "us-south", "us-south-1", "on_demand", "V100", 1, 16, 2.497)],
     "jarvislabs": [("4x_L4_112V_496G", "IN2", None, "on_demand", "L4", 4, 24, 1.76)],
     "lambda": [
         ("gpu_1x_gh200", "us-east-3", None, "on_demand", "GH200", 1, 96, 1.49),
         ("gpu_8x_v100_n", "us-east-3", None, "on_demand", "V100", 8, 16, 6.32),
     ],
+    "lium": [("L40S_2x", "US", None, "on_demand", "L40S", 2, 48, 0.77)],
     "mithril": [("h200.sxm.8x", "us-central2-b", None, "spot", "H200", 8, 141, 8.0)],
     "nebius": [
         ("cpu-d3_4vcpu-16gb", "eu-north1", None, "on_demand", None, 0, None, 0.0992),
@@ -163,6 +187,10 @@ EXPECTED: dict[str, list[tuple]] = {
     "scp": [("g1v64a4", "KOREA-WEST-1", None, "on_demand", "A100-80GB", 4, 80, 10.37)],
     "seeweb": [("ECS1GPU12", "it-fr2", None, "on_demand", "RTXPRO6000", 1, 96, 1.25)],
     "shadeform": [("massed_A6000x8", "kansas-1", None, "on_demand", "A6000", 8, 48, 4.56)],
+    "spheron": [
+        ("H100_1_dallas-1", "dallas-1", None, "on_demand", "H100-PCIE", 1, 80, 2.6),
+        ("n3-A100x1-spot__CA-1", "CA-1", None, "spot", "A100-80GB", 1, 80, 1.2),
+    ],
     "vast": [
         ("2x-H100_NVL-32-65536", "Australia, AU, OC", None, "on_demand", "H100-NVL", 2, 94, 4.53),
         ("2x-H100_NVL-32-65536", "Australia, AU, OC", None, "spot", "H100-NVL", 2, 94, None),
@@ -178,6 +206,7 @@ ABSENT: dict[str, list[tuple]] = {
     "aws": [("mac2.metal",)],
     "gcp": [("n1-standard-96", "T4")],
     "seeweb": [("ECS2GPU8",), ("eCS5HM",)],
+    "spheron": [("n3-A100x1-spot__CA-1", "on_demand")],
     "verda": [("8B200.240V", "on_demand")],
     "cudo": [("ice_1x4v8gb", "spot")],
 }

@@ -83,6 +83,9 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
         arm64=r"^Standard_[A-Z]+\d+(-\d+)?[a-z]*p[a-z]*(_.*)?_v\d+$",
     ),
     "cudo": Adapter("Counts inside GpuInfo are text, and A100s have 40 or 80 GB under one name, told by their memory."),
+    "daytona": Adapter(
+        "Lines end as on Windows; machines with accelerators are in the region earth, the others in us and eu."
+    ),
     "do": Adapter("Keys of GpuInfo are in lower case, and its total is that of one GPU."),
     "fluidstack": PLAIN,
     "gcp": Adapter(
@@ -94,9 +97,11 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
     "hyperbolic": Adapter(
         "One region called default; the disk's size is in StorageGiB.", columns={"LocalDiskSize": "StorageGiB"}
     ),
+    "hyperstack": Adapter("Names of accelerators have the form and the memory (A100-80G-PCIe); the maker is null."),
     "ibm": Adapter("GpuInfo is just the accelerator's name: memory comes from the maker's figures."),
     "jarvislabs": PLAIN,
     "lambda": Adapter("The total in GpuInfo is that of one GPU; Arm machines are the GH200's."),
+    "lium": Adapter("Lines end as on Windows; the total stands inside the list of GPUs."),
     "mithril": Adapter("Prices are the reserve prices of an auction, the same on demand and spot."),
     "nebius": Adapter("Machines without accelerators have the count 0."),
     "oci": Adapter(
@@ -115,6 +120,10 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
         unsold=_without_region,
     ),
     "shadeform": Adapter("SizeInMiB holds GiB, and the total stands inside the list of GPUs."),
+    "spheron": Adapter(
+        "GpuInfo is JSON; names have the form and even the housing (H100_PCIE_BAREMETAL); a row without a price is "
+        "sold as spot only."
+    ),
     "vast": Adapter(
         "SizeInMiB is that of all GPUs together; a spot price of 0.00 was not collected; the same machine is listed "
         "several times in a region (the cheapest counts); regions may begin with a comma.",

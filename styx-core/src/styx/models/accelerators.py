@@ -152,18 +152,27 @@ def _count(value: Any) -> float:
     return tidy_number(count)
 
 
+_SHORT_GB: Final = re.compile(r"(?<![0-9A-Za-z])(\d+)G(?=$|[-_ ])")
+_FORM: Final = re.compile(r"[-_ ]bare[-_ ]?metal$", re.IGNORECASE)
+_PCIE: Final = re.compile(r"[-_ ]pcie$", re.IGNORECASE)
+"""What resellers write behind the name of a card that comes in one form only."""
+
+
 def canonical_accelerator(name: str) -> str:
     """The one usual name: `a100`, `A100-40GB` and `NVIDIA A100` are `A100`; an unknown name stays as it is."""
     if _TPU.fullmatch(name):
         return name.lower()
-    bare = name.strip()
-    while True:
-        if found := _CANONICAL.get(_folded(bare)):
-            return found
-        shorter = _PREFIX.sub("", bare)
-        if shorter == bare:
-            return name
-        bare = shorter
+    bare = _SHORT_GB.sub(r"\1GB", name.strip())
+    for said in (bare, _FORM.sub("", bare), _PCIE.sub("", _FORM.sub("", bare))):
+        part = said
+        while True:
+            if found := _CANONICAL.get(_folded(part)):
+                return found
+            shorter = _PREFIX.sub("", part)
+            if shorter == part:
+                break
+            part = shorter
+    return name
 
 
 def accelerator_of_product(product: str, memory_gib: float) -> str:
