@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Callable
 
@@ -34,6 +36,9 @@ def own_command() -> list[str]:
 def launch(state: State, known: identity.Identity, lock: int) -> None:
     """Start the supervisor, cut loose from this process; `lock` is the taken supervisor lock, closed here.
 
+    A process that carries the instance's mark already is forked, which spares an interpreter's start and the reading
+    of all modules; another one starts a new program, for only that can be given a new environment that `/proc` shows.
+
     Raises:
         AgentFailure: It cannot be started.
     """
@@ -42,6 +47,9 @@ def launch(state: State, known: identity.Identity, lock: int) -> None:
             os.replace(state.output, state.output + ".1")
         output = os.open(state.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
+            if os.environ.get(identity.NODE_MARK) == known.mark and threading.active_count() == 1:
+                _fork(state, known, lock, output)
+                return
             subprocess.Popen(
                 [*own_command(), "supervise", "--state", state.root, "--lock-fd", str(lock)],
                 stdin=subprocess.DEVNULL,
@@ -58,6 +66,44 @@ def launch(state: State, known: identity.Identity, lock: int) -> None:
         raise AgentFailure("cannot start the agent's supervisor: %s" % error) from error
     finally:
         os.close(lock)
+
+
+def _fork(state: State, known: identity.Identity, lock: int, output: int) -> None:
+    """The supervisor as a child that keeps nothing of this process but its code."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        return
+    code = 1
+    try:
+        os.setsid()
+        source = os.open(os.devnull, os.O_RDONLY)
+        for number, descriptor in ((0, source), (1, output), (2, output)):
+            os.dup2(descriptor, number)
+        for number in _open_descriptors():
+            if number > 2 and number != lock:
+                with contextlib.suppress(OSError):
+                    os.close(number)
+        os.chdir(state.root)
+        os.environ.clear()
+        os.environ.update(known.process_env())
+        processes.set_command_line([*own_command(), "supervise", "--state", state.root])
+        from styx_agent import agent
+
+        code = supervise(state, lock, agent.serve)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    except BaseException:  # noqa: BLE001 - the child must end here, whatever happened
+        note_error("the supervisor failed")
+    finally:
+        os._exit(code)
+
+
+def _open_descriptors() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return list(range(3, 256))
 
 
 def supervise(state: State, lock: int, serve: Callable[[State, int], int]) -> int:

@@ -39,7 +39,7 @@ def test_an_empty_node_gets_an_agent_and_keeps_it(node: Nodes, agent: AgentFile)
     assert (first.hello["key"], first.hello["rank"], first.hello["home"]) == (KEY, 0, transport.home)
     assert first.hello["pid"] == second.hello["pid"]
     assert first.agent_path == f"{transport.agent_state}/{agent.name}"
-    assert Path(first.agent_path).read_bytes() == agent.read()
+    assert Path(first.agent_path).read_bytes() == agent.read_for(transport.code_magic)
     first.close()
     first.close()
     assert second.call("ping")["time"] > 0

@@ -22,13 +22,10 @@ from styx.errors import (
     WrongState,
 )
 from styx.transport.agentfile import AgentFile
-from styx.transport.base import Channel, NodeGone, Transport, write_all
+from styx.transport.base import MISSING_FILE, Channel, NodeGone, Transport, write_all
 from styx_agent import protocol
 
 _READ_BYTES = 1 << 16
-_MISSING_FILE = 96
-"""Exit code of the launch line when the agent's file is not on the node; no Python or agent ends with it."""
-_LAUNCH = '[ -f "$1" ] || exit 96; shift; exec "$@"'
 
 
 class Caller(Protocol):
@@ -120,7 +117,7 @@ class AgentClient:
         """How the bridge ended, when it has."""
         try:
             return self._channel.wait(1.0)
-        except DeadlineExceeded:
+        except (DeadlineExceeded, Unreachable):
             return None
 
     def _result(self, answer: dict[str, Any]) -> dict[str, Any]:
@@ -286,8 +283,9 @@ def ensure_agent(
 ) -> AgentConnection:
     """The agent `<key>/<rank>` on the node, installed and started if it is not there, connected and greeted.
 
-    A warm node costs one command; a new one costs a refused command, one file and one command more. An agent that was
-    ended on purpose is started again here, but never by the connection healing itself later.
+    A warm node costs one command. A new one costs a refused command, one file and one command more, or that one command
+    where the transport puts the file with it. An agent that was ended on purpose is started again here, but never by
+    the connection healing itself later.
 
     Raises:
         Unreachable: The node does not answer, or the agent cannot start there; the message carries what it said.
@@ -295,9 +293,9 @@ def ensure_agent(
     """
     launch = _Launch(transport, key, rank, agent, start_s)
     connection = AgentConnection(launch.connect, launch.who, patience_s=patience_s)
-    connection.agent_path = launch.path
     try:
         connection.adopt(launch.first())
+        connection.agent_path = launch.path
     except BaseException:
         connection.close()
         raise
@@ -309,21 +307,23 @@ class _Launch:
 
     def __init__(self, transport: Transport, key: str, rank: int, agent: AgentFile, start_s: float) -> None:
         self.who = f"rank {rank} of {key}"
-        self.path = f"{transport.agent_state}/{agent.name}"
         self._transport = transport
         self._agent = agent
         self._name = (key, rank)
         self._start_s = start_s
-        identity = ("--state", transport.agent_state, "--home", transport.home, "--key", key, "--rank", str(rank))
-        self._identity = (*identity, "--timeout", f"{start_s:g}")
+        self._identity = ("--key", key, "--rank", str(rank), "--timeout", f"{start_s:g}")
 
-    def _argv(self, verb: str) -> tuple[str, ...]:
-        python = (self._transport.python, "-I", "-S")
-        return ("sh", "-c", _LAUNCH, "sh", self.path, *python, self.path, verb, *self._identity)
+    @property
+    def path(self) -> str:
+        """Where the program lies on the node."""
+        return f"{self._transport.agent_state}/{self._agent.name}"
+
+    def _channel(self, verb: str) -> Channel:
+        return self._transport.launch(self._agent, verb, self._identity)
 
     def connect(self) -> AgentClient:
         """Reach the agent, revived by the node itself if it died."""
-        client = AgentClient(self._transport.open(self._argv("connect")), self.who)
+        client = AgentClient(self._channel("connect"), self.who)
         try:
             hello = client.hello(timeout_s=self._start_s)
         except Unreachable as error:
@@ -343,18 +343,32 @@ class _Launch:
         try:
             return self.connect()
         except _NotUp as failure:
-            if failure.bridge_code == _MISSING_FILE:
-                self._transport.put(self._agent.read(), self.path, mode=0o600)
+            if failure.bridge_code == MISSING_FILE:
+                self._transport.put(self._agent.read_for(self._transport.code_magic), self.path, mode=0o600)
         try:
             return self.connect()
         except _NotUp as failure:
             if failure.bridge_code is None:
                 raise
-        done = self._transport.run(self._argv("start"), timeout_s=self._start_s + 10.0)
-        if done.exit_code:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
-            raise Unreachable(f"{self.who}: the agent did not start: {said[-1]}")
+        self._start()
         return self.connect()
+
+    def _start(self) -> None:
+        """Also one that was ended on purpose."""
+        channel = self._channel("start")
+        watchdog = threading.Timer(self._start_s + 10.0, channel.close)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            channel.stdin.close()
+            while channel.stdout.read(_READ_BYTES):
+                pass  # its hello, which `connect` asks for again
+            if channel.wait(self._start_s + 10.0):
+                said = channel.stderr_tail().strip().splitlines() or ["it said nothing"]
+                raise Unreachable(f"{self.who}: the agent did not start: {said[-1]}")
+        finally:
+            watchdog.cancel()
+            channel.close()
 
 
 class _NotUp(Unreachable):

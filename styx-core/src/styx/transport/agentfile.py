@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import marshal
 import os
+import sys
 from dataclasses import dataclass
+from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 
 from styx.errors import LocalIOError, PluginError
 
 _MAIN = "from styx_agent.main import main\n\nraise SystemExit(main())\n"
+_COMPILED = f".{sys.implementation.cache_tag}"
+_UNCHECKED_HASH = 1
+"""PEP 552: the compiled code is believed without a look at the source beside it."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -29,10 +35,22 @@ class AgentFile:
 
     def read(self) -> bytes:
         """Its bytes."""
+        return self._read(self.path)
+
+    def read_for(self, magic: str) -> bytes:
+        """Its bytes for an interpreter with that magic number of compiled code (hexadecimal).
+
+        A node whose Python is this client's gets compiled modules beside the sources, which halves the agent's start.
+        """
+        compiled = self.path.with_suffix(_COMPILED)
+        return self._read(compiled if magic == MAGIC_NUMBER.hex() and compiled.is_file() else self.path)
+
+    @staticmethod
+    def _read(path: Path) -> bytes:
         try:
-            return self.path.read_bytes()
+            return path.read_bytes()
         except OSError as error:
-            raise LocalIOError(f"cannot read the agent file {self.path}: {error.strerror}") from error
+            raise LocalIOError(f"cannot read the agent file {path}: {error.strerror}") from error
 
 
 def agent_file(cache: Path) -> AgentFile:
@@ -53,6 +71,7 @@ def agent_file(cache: Path) -> AgentFile:
     built = f"agent-{_digest(contents)}.pyz"
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        _replace((cache / built).with_suffix(_COMPILED), zip_sources([*contents, *_compiled(contents[:-1])]))
         _replace(cache / built, zip_sources(contents))
         _replace(pointer, built.encode("ascii"))
     except OSError as error:
@@ -83,6 +102,16 @@ def _sources() -> list[tuple[str, Path]]:
         raise PluginError("the package styx-agent is not installed", hint="install it beside styx-core")
     root = Path(next(iter(spec.submodule_search_locations)))
     return [(f"styx_agent/{path.relative_to(root).as_posix()}", path) for path in sorted(root.rglob("*.py"))]
+
+
+def _compiled(contents: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """The modules as this interpreter compiles them. One of another version passes them over for the sources."""
+    head = MAGIC_NUMBER + _UNCHECKED_HASH.to_bytes(4, "little")
+    found = []
+    for name, data in contents:
+        code = compile(data, name, "exec", dont_inherit=True)
+        found.append((f"{name}c", head + source_hash(data) + marshal.dumps(code)))
+    return found
 
 
 def _stamp(sources: list[tuple[str, Path]]) -> str:

@@ -50,6 +50,25 @@ def write_all(stream: BinaryIO, data: bytes | memoryview) -> None:
         view = view[stream.write(view) :]
 
 
+class AgentProgram(Protocol):
+    """The agent as a file; see `styx.transport.agentfile.AgentFile`."""
+
+    @property
+    def name(self) -> str:
+        """Equal names mean equal programs."""
+
+    def read(self) -> bytes:
+        """Its bytes."""
+
+    def read_for(self, magic: str) -> bytes:
+        """Its bytes for an interpreter with that magic number of compiled code."""
+
+
+MISSING_FILE = 96
+"""Exit code of `launch` when the agent's file is not on the node; no Python or agent ends with it."""
+_LAUNCH = '[ -f "$1" ] || exit 96; shift; exec "$@"'
+
+
 class Transport(ABC):
     """A way to one node. Safe to use from several threads; every call has a deadline.
 
@@ -60,6 +79,8 @@ class Transport(ABC):
     """The node's home folder as an absolute path on the node."""
     python: str
     """A Python >= 3.8 on the node."""
+    code_magic: str = ""
+    """That Python's magic number of compiled code (hexadecimal), where it is known."""
     agent_state: str
     """The agent's state folder on the node, absolute, not on a network file system."""
     job_env: Mapping[str, str] = MappingProxyType({})
@@ -82,6 +103,21 @@ class Transport(ABC):
     @abstractmethod
     def interactive(self, argv: Sequence[str]) -> int:
         """Give the user's terminal to a command on the node (a login shell for no arguments); returns its exit code."""
+
+    def launch(self, program: AgentProgram, verb: str, identity: Sequence[str]) -> Channel:
+        """Start a verb of the agent's program with this node's folders.
+
+        The command ends with `MISSING_FILE` where the program is not on the node; a transport that can put it there
+        with the same command does so instead.
+
+        Args:
+            program: The agent's file.
+            verb: `connect` or `start`.
+            identity: Further arguments.
+        """
+        path = f"{self.agent_state}/{program.name}"
+        where = ("--state", self.agent_state, "--home", self.home)
+        return self.open(("sh", "-c", _LAUNCH, "sh", path, self.python, "-I", "-S", path, verb, *where, *identity))
 
     def close(self) -> None:  # noqa: B027 - transports without a connection have nothing to close
         """Give back the connection. Idempotent."""

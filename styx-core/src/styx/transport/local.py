@@ -7,6 +7,7 @@ import pwd
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 from styx.driver import Local
@@ -76,6 +77,7 @@ class LocalTransport(Transport):
         self.home = reach.home
         self.agent_state = reach.state
         self.python = base_python()
+        self.code_magic = MAGIC_NUMBER.hex() if self.python == getattr(sys, "_base_executable", "") else ""
         self._env = node_environment(reach, os.environ if environ is None else environ)
         self.job_env = self._env
 

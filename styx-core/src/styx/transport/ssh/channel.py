@@ -99,6 +99,10 @@ class SshChannel:
         """Close the streams and let go; the command sees the end of its input, then a hang-up."""
         self._login.release(self._channel)
 
+    def bound(self, timeout_s: float | None) -> None:
+        """From now on a read or write that waits for so long raises TimeoutError; None waits as long as it takes."""
+        self._channel.settimeout(timeout_s)
+
     def run(self, stdin: bytes, timeout_s: float, name: str) -> Completed:
         """Feed the command, collect what it says, and wait for its end; closes the channel.
 

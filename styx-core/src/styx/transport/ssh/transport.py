@@ -9,27 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from styx.driver import Ssh
-from styx.errors import LocalIOError, Unreachable
-from styx.transport.base import Completed, Transport, Unusable
+from styx.errors import DeadlineExceeded, LocalIOError, Unreachable
+from styx.transport.base import AgentProgram, Completed, Transport, Unusable, write_all
+from styx.transport.ssh import scripts
 from styx.transport.ssh.channel import SshChannel, command_line
 from styx.transport.ssh.logins import Logins
 
 PROBE_S = 30.0
 _PUT_S = 300.0
-
-# One line and single quotes only: the login shell of the host passes it on to `sh`, whatever it is itself.
-FIND = (
-    "h=${HOME:-$(pwd)}; s=$h/.styx-agent; p=; "
-    'for c in "$s"/python/bin/python3 python3 /usr/bin/python3 /usr/local/bin/python3 /opt/*/bin/python3 '
-    "python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python; do "
-    'case $("$c" -V 2>&1) in "Python 3."[89]*|"Python 3."[1-9][0-9]*) p=$(command -v "$c"); break;; esac; done; '
-    'case $(stat -f -c %T "$h" 2>/dev/null) in '
-    "nfs*|lustre|fuse*|smb*|cifs|beegfs|gpfs|ceph|afs) s=/var/tmp/styx-agent-$(id -u);; esac; "
-)
-_MARK = "styx-node-1"
-_PROBE = FIND + f'printf \'%s\\n\' {_MARK} "$h" "$p" "$s"'
-_PUT = 'mkdir -p "${1%/*}" && umask 077 && cat > "$1.$3" && chmod "$2" "$1.$3" && mv -f "$1.$3" "$1"'
-_WITH_ENV = 'eval "$(dd bs=1 count="$1" 2>/dev/null)"; shift; exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -59,15 +46,15 @@ class SshTransport(Transport):
 
     # what the node says ---------------------------------------------------------------------------------------
     def facts(self) -> Facts:
-        """Asked once, with one command."""
+        """Asked once, with one command, unless a launch has brought the answer along."""
         with self._lock:
             if self._facts is None:
-                done = self.run(("sh", "-c", _PROBE), timeout_s=PROBE_S)
+                done = self.run(("sh", "-c", scripts.PROBE), timeout_s=PROBE_S)
                 said = done.stdout.decode("utf-8", "surrogateescape")
-                if done.exit_code or f"{_MARK}\n" not in said:
+                if done.exit_code or f"{scripts.MARK}\n" not in said:
                     problem = last_line(done.stderr) if done.exit_code else "it did not answer the first question"
                     raise Unreachable(f"{self.route[-1]} runs no `sh`: {problem}")
-                self._facts = self.facts_from(said.rpartition(f"{_MARK}\n")[2].splitlines())
+                self._facts = self.facts_from(said.rpartition(f"{scripts.MARK}\n")[2].splitlines())
             return self._facts
 
     def facts_from(self, lines: Sequence[str]) -> Facts:
@@ -104,10 +91,8 @@ class SshTransport(Transport):
         lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
         data = lines.encode("utf-8", "surrogateescape")
         channel = self._logins.open(
-            self.route, self._instance, command_line(("sh", "-c", _WITH_ENV, "sh", str(len(data)), *argv))
+            self.route, self._instance, command_line(("sh", "-c", scripts.WITH_ENV, "sh", str(len(data)), *argv))
         )
-        from styx.transport.base import write_all
-
         write_all(channel.stdin, data)
         return channel
 
@@ -118,9 +103,45 @@ class SshTransport(Transport):
 
     def put(self, data: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file through `cat`."""
-        done = self.run(("sh", "-c", _PUT, "sh", path, f"{mode:o}", secrets.token_hex(4)), stdin=data, timeout_s=_PUT_S)
+        done = self.run(
+            ("sh", "-c", scripts.PUT, "sh", path, f"{mode:o}", secrets.token_hex(4)), stdin=data, timeout_s=_PUT_S
+        )
         if done.exit_code:
             raise LocalIOError(f"cannot write {path} on {self.route[-1]}: {last_line(done.stderr)}")
+
+    def launch(self, program: AgentProgram, verb: str, identity: Sequence[str]) -> SshChannel:
+        """Find a Python, put the program if it is missing, and start it: one command, for a node seen the first time.
+
+        Raises:
+            Unusable: There is no Python.
+            Unreachable: The node runs no `sh`, or does not answer.
+        """
+        argv = ("sh", "-c", scripts.LAUNCH, "sh", self._instance, program.name, scripts.RECEIVE, verb, *identity)
+        channel = self._logins.open(self.route, self._instance, command_line(argv))
+        try:
+            self._greet(channel, program)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    def _greet(self, channel: SshChannel, program: AgentProgram) -> None:
+        lines = _Lines(channel)
+        while (line := lines.next(PROBE_S)) is not None and line != scripts.MARK:
+            pass  # what a login shell's start-up files print
+        if line is None:
+            raise Unreachable(f"{self.route[-1]} runs no `sh`: {lines.problem()}")
+        facts = self.facts_from([lines.next(PROBE_S) or "" for _ in range(3)])
+        with self._lock:
+            self._facts = facts
+        answer, _, magic = (lines.next(PROBE_S) or "").partition(" ")
+        if answer == "need":
+            data = program.read_for(magic)
+            channel.bound(_PUT_S)
+            write_all(channel.stdin, b"%d\n" % len(data) + data)
+            channel.bound(None)
+        elif answer != "have":
+            raise Unreachable(f"{self.route[-1]}: the agent's program did not start: {lines.problem()}")
 
     def interactive(self, argv: Sequence[str]) -> int:
         """A command, or a login shell, on this terminal."""
@@ -133,6 +154,36 @@ class SshTransport(Transport):
         """The logins stay, for others."""
         if self._own_logins:
             self._logins.close()
+
+
+class _Lines:
+    """The first lines of a command's output, read so that the bytes after them stay in the channel."""
+
+    def __init__(self, channel: SshChannel) -> None:
+        self._channel = channel
+
+    def next(self, timeout_s: float) -> str | None:
+        """The next line; None at the end of the output."""
+        self._channel.bound(timeout_s)
+        line = b""
+        try:
+            while not line.endswith(b"\n"):
+                byte = self._channel.stdout.read(1)
+                if not byte:
+                    return None
+                line += byte
+        except TimeoutError:
+            raise DeadlineExceeded(f"the first command got no answer within {timeout_s:g} s") from None
+        finally:
+            self._channel.bound(None)
+        return line[:-1].decode("utf-8", "surrogateescape")
+
+    def problem(self) -> str:
+        """What the command that ended early said."""
+        said = self._channel.stderr_tail().strip().splitlines()
+        if said:
+            return said[-1]
+        return f"it ended with exit code {self._channel.wait(1.0)}"
 
 
 def no_python(host: str) -> Unusable:
