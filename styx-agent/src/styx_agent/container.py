@@ -35,13 +35,18 @@ class Spec(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A container that was made. `runtime` is how docker is called; `user` is empty for the image's own."""
+    """A container that was made.
+
+    `runtime` is how docker is called; `user` is empty for the image's own. With `foreign` what is written in it belongs
+    to a user of the node that the agent is not.
+    """
 
     runtime: List[str]
     name: str
     user: str
     home: str
     spec: Spec
+    foreign: bool = False
 
     def record(self) -> Dict[str, Any]:
         """As JSON."""
@@ -309,6 +314,14 @@ def end(box: Box, job: str, phase: Optional[str], grace_s: float) -> List[str]:
     if said.code == 3:
         return ["pid %s in the container" % pid for pid in said.out.split()]
     return ["perhaps some in the container (%s)" % said.last]
+
+
+_OWN = 'find "$1" -xdev ! -uid "$2" -exec chown -h "$2:$3" {} +'
+
+
+def own(box: Box, folder: str) -> None:
+    """Give what is in a folder back to the agent's user, as far as the image has the tools: a sync must replace it."""
+    call(inside(box, "sh", "-c", _OWN, "sh", folder, str(os.getuid()), str(os.getgid()), user="0"), timeout_s=_RUN_S)
 
 
 def pull_environment(folder: str, env: Dict[str, str]) -> Dict[str, str]:

@@ -21,7 +21,8 @@ from styx_agent.protocol import BAD_REQUEST
 
 NONE, STARTING, READY, FAILED = "none", "starting", "ready", "failed"
 _PULL_S = 3600.0
-_WRITABLE = 'id -u; [ -w "$HOME" ] && echo writable'
+_WRITABLE = '[ -w "$HOME" ] && echo writable; exit 0'
+_PROBE = ': > "$1"'
 
 
 class Holder:
@@ -171,6 +172,7 @@ class Holder:
         words = said.out.split()
         if "writable" not in words:
             box = box._replace(user="0")
+        box = box._replace(foreign=_writes_as_somebody_else(box))
         with self._changed:
             self._box = box
         self._tell(READY, "ready")
@@ -255,6 +257,19 @@ def remove(state: State) -> Optional[str]:
         files.remove(state.container)
         return None
     return "its container %s cannot be removed: %s" % (box.name, problem)
+
+
+def _writes_as_somebody_else(box: Box) -> bool:
+    """Whether a file that is made in the container belongs to another user than the agent's."""
+    probe = os.path.join(box.home, ".styx-probe-%s" % box.name)
+    container.call(container.inside(box, "sh", "-c", _PROBE, "sh", probe))
+    try:
+        return os.stat(probe).st_uid != os.getuid()
+    except OSError:
+        return False
+    finally:
+        container.call(container.inside(box, "sh", "-c", 'rm -f "$1"', "sh", probe))
+        files.remove(probe)
 
 
 def _is_here(box: Box, image: str) -> bool:

@@ -140,9 +140,11 @@ def _leave(orders: dict[str, Any], code: int, reason: str | None) -> tuple[list[
     assert box is not None  # it was entered
     if code != 0 and not container.state_of(box)[0]:
         return [], "its container has ended"
-    if not orders["end_leftovers"]:
-        return [], reason
-    left = container.end(box, inside["job"], inside["phase"], _TERM_S)
+    left: list[str] = []
+    if orders["end_leftovers"]:
+        left = container.end(box, inside["job"], inside["phase"], _TERM_S)
+    if box.foreign and orders["cwd"] != orders["home"]:
+        container.own(box, orders["cwd"])
     if left:
         reason = "%s; could not end %s" % (reason or "ended", ", ".join(left))
     return [], reason

@@ -27,6 +27,7 @@ _TITLES: Final = {
     "create": "making machines",
     "reach": "reaching the nodes",
     "bootstrap": "starting the agents",
+    "contain": "making the containers",
     "backend": "preparing the nodes",
     "sync": "copying files",
     "submit": "submitting the job",

@@ -21,6 +21,7 @@ from styx.models.infra import KNOWN_CLOUDS, canonical_cloud, cloud_suggestion
 from styx.models.scalars import listed
 from styx.models.settings import (
     Budget,
+    DockerSettings,
     Duration,
     LaunchSettings,
     LeaseSettings,
@@ -86,6 +87,8 @@ class Settings(Model):
     """How launches behave."""
     logs: LogSettings | None = None
     """What happens to logs."""
+    docker: DockerSettings | None = None
+    """How containers are run."""
     ray: RaySettings | None = None
     """How Ray comes to the nodes of a cluster of several."""
     state: StateSettings | None = None
@@ -154,6 +157,11 @@ class Config:
     def launch(self) -> LaunchSettings:
         """How launches behave."""
         return self.settings.launch or LaunchSettings.model_construct()
+
+    @property
+    def docker_options(self) -> tuple[str, ...]:
+        """Further options of `docker run`."""
+        return (self.settings.docker.run_options or ()) if self.settings.docker else ()
 
     @property
     def logs(self) -> LogSettings:

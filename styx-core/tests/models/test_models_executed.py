@@ -70,7 +70,7 @@ def test_examples_are_refused_for_what_they_hold() -> None:
     assert told["managed-spot"] == {
         "event_callback", "resources.job_recovery", "resources.autostop.hook", "resources.autostop.hook_timeout",
     }  # fmt: skip
-    assert {"config.hooks", "config.docker", "config.gcp"} <= told["hooks-and-config"]
+    assert {"config.hooks", "config.gcp"} <= told["hooks-and-config"]
     assert "config.lease" not in told["hooks-and-config"]
 
 

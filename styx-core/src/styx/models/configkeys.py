@@ -95,7 +95,6 @@ FORMAT_KEYS: Final[Mapping[str, Schema]] = {
     "jobs": _CONTROLLER,
     "serve": _CONTROLLER,
     "admin_policy": "text",
-    "docker": {"run_options": "texts"},
     "nvidia_gpus": {"disable_ecc": "flag"},
     "provision": {"ssh_timeout": "whole", "install_conda": "flag"},
     "active_workspace": "text",
@@ -224,7 +223,6 @@ def _pick(table: str, *keys: str) -> dict[str, Schema]:
 
 
 TASK_KEYS: Final[Mapping[str, Schema]] = {
-    "docker": FORMAT_KEYS["docker"],
     "nvidia_gpus": FORMAT_KEYS["nvidia_gpus"],
     "ssh": _pick("ssh", "custom_metadata", "pod_config", "provision_timeout"),
     "kubernetes": _pick(

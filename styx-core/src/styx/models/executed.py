@@ -115,6 +115,8 @@ TABLE: Final[Mapping[str, Status]] = {
     "config.launch.retry_for": _YES,
     "config.launch.ready_timeout": _YES,
     "config.clouds": _YES,
+    "config.docker": _YES,
+    "config.docker.run_options": _YES,
     "config.*": Refused("this setting is not executed by any cloud of this release"),
     "inputs": _YES,
     "outputs": _YES,

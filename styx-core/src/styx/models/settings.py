@@ -64,6 +64,26 @@ class RaySettings(Model):
     """Folders on the nodes, or pages, where they look for wheels; without `index`, nowhere else."""
 
 
+def docker_words(value: Any) -> Any:
+    """Options of `docker run`, one or several in each text."""
+    import shlex
+
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise Problem("must be a list of options of `docker run`")
+    try:
+        return tuple(word for text in texts for word in shlex.split(text))
+    except ValueError as error:
+        raise Problem(f"cannot be read as options: {error}") from None
+
+
+class DockerSettings(Model):
+    """How the container of a `docker:` image is run on nodes that are machines."""
+
+    run_options: Annotated[tuple[str, ...], BeforeValidator(docker_words)] | None = None
+    """Further options of `docker run`, such as `--shm-size=16g`."""
+
+
 def budget_scope(value: Any) -> str:
     """Whose money a budget is about: `all`, `user`, or `cloud:<name>`."""
     words = value.strip().lower() if isinstance(value, str) else ""
@@ -116,6 +136,8 @@ class TaskConfig(Model):
     """How the launch behaves."""
     clouds: dict[str, dict[str, Any]] | None = None
     """Settings of a cloud's driver, by cloud."""
+    docker: DockerSettings | None = None
+    """How containers are run."""
 
     @field_validator("hooks", mode="before")
     @classmethod

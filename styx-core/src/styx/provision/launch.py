@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from styx.driver import CatalogRow, FeatureSet, NodeState, Place
 from styx.errors import CapacityError, Interrupted, NoPlaceLeft, NotFound, QuotaError, StyxError, WrongState
-from styx.provision import attempts, jobs, ledger, nodeup, planning, reconcile, submit, teardown
+from styx.provision import attempts, contain, jobs, ledger, nodeup, planning, reconcile, submit, teardown
 from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
 from styx.provision.removal import quietly, remove
@@ -210,6 +210,7 @@ def _run(claim: Claim, op: str, task: Task, options: LaunchOptions, base: Path) 
     _machines(claim, op, task, options, seconds)
     ups = bring_up(claim, op, seconds)
     try:
+        contain.contain(claim, op, task, ups, base, seconds)
         setup = not options.no_setup and not (options.fast and not fresh)
         job_id = submit.submit(claim, op, task, ups, base, setup=setup, seconds=seconds)
         nodeup.set_lease(world, claim.row(), ups)

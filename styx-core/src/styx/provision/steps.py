@@ -18,6 +18,7 @@ LAUNCH: Final = {
     "create": "machines are made, place by place in the plan's order",
     "reach": "a way to every node is open",
     "bootstrap": "every node's agent runs and knows its rank; several nodes form a Ray cluster",
+    "contain": "every node has a container of the task's docker image, where there is one",
     "sync": "workdir and file mounts are on every node",
     "submit": "the job is in the queue of rank 0: from here on it needs no client",
     "setup": "the job's set-up ran on every node",
