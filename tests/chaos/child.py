@@ -6,41 +6,66 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 
 from styx.api import LaunchOptions
 from styx.api.inprocess import InProcess
+from styx.errors import StyxError
 from styx.models import Task
 
 NAME = "victim"
 
 
+def hurry(client: InProcess, cloud: str, limits: dict[str, float]) -> None:
+    """Shorten the driver's pauses in this process."""
+    cls = client.world.hub.driver_class(cloud)
+    if cls is not None and limits:
+        cls.limits = cls.limits.model_copy(update=limits)
+
+
 def main() -> None:
-    """`child.py HOME VERB MOMENT`: MOMENT is the number of the observation to die at, or -1 to live."""
-    home, verb, moment = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    """`child.py HOME VERB MOMENT`: MOMENT is the observation to die at, such as `driver:local.create:after#2`.
+
+    Of equal ones the number counts; empty: it lives.
+
+    Prints what it observed, and ends with the exit code of the operation's error.
+    """
+    home, verb, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    asked = json.loads(os.environ["CHAOS"])
     seen: list[str] = []
+    counts: Counter[str] = Counter()
 
     def observe(name: str) -> None:
         if name.startswith("commit:") and name.endswith(":before"):
             return  # the same state as after the commit, or the driver call, before it
-        seen.append(name)
-        if len(seen) - 1 == moment:
+        seen.append(f"{name}#{counts[name]}")
+        counts[name] += 1
+        if seen[-1] == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
     client = InProcess.open(home=home, cwd=home.parent, observe=observe)
-    if verb == "launch":
-        task = Task.from_dict(
-            {
-                "workdir": str(home.parent / "work"),
-                "setup": "echo set up",
-                "run": "cat data.txt; sleep 300",
-                "resources": {"infra": os.environ.get("CHAOS_INFRA", "local")},
-            }
-        )
-        client.launch(task, LaunchOptions(cluster=NAME))
-    else:
-        getattr(client, verb)([NAME])
-    print(json.dumps(seen))
+    hurry(client, asked["cloud"], asked["limits"])
+    code = 0
+    try:
+        if verb == "launch":
+            task = Task.from_dict(
+                {
+                    "workdir": str(home.parent / "work"),
+                    "setup": "echo set up",
+                    "run": "cat data.txt; sleep 300",
+                    "num_nodes": asked["nodes"],
+                    "resources": asked["resources"],
+                }
+            )
+            client.launch(task, LaunchOptions(cluster=NAME))
+        else:
+            getattr(client, verb)([NAME])
+    except StyxError as error:
+        print(error.message, file=sys.stderr)
+        code = error.exit_code
+    print(json.dumps(seen), flush=True)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,14 @@ def remove(
             asked.update(node.id for node in todo)
         elif not alive and world.timestamp() >= not_before:
             check()
-            patiently(world, deadline, lambda: driver.release(place, key))
-            return
+            try:
+                driver.release(place, key)
+                return
+            except TransientError as error:
+                # Something is still in use: a machine may have shown up late, so the listing is asked again.
+                if world.timestamp() + error.retry_after_s > deadline:
+                    raise
+                world.sleep(max(0.0, error.retry_after_s - limits.min_poll_s))
         if world.timestamp() > deadline:
             names = ", ".join(f"{node.id} ({node.state.value})" for node in alive) or "nothing listed yet"
             raise DeadlineExceeded(f"{place} has not confirmed the end of {key} in time; still there: {names}")
