@@ -101,6 +101,17 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """The client dies at every moment on every cloud, and 300 times by chance; `-- ARGS` passes ARGS to pytest.
+
+    Takes an hour or two. `STYX_CHAOS_RUNS`, `STYX_CHAOS_SEED` and `STYX_CHAOS_AT_ONCE` change how much is done.
+    """
+    env = ready(session)
+    pytest = [str(ENV / "bin" / "pytest"), "-q", "-m", "chaos or slow", "tests/chaos"]
+    session.run(*pytest, *session.posargs, env=env, external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Start-up and launch, as multiples of a baseline measured in the same run; `-- ARGS` passes ARGS to both."""
     env = ready(session)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,9 @@ from tests.simcloud.vendor import LOSE
 
 if TYPE_CHECKING:
     from styx.testing.machines import Machine, Machines
+    from tests.simcloud.ec2 import Ec2
     from tests.simcloud.lambdacloud import LambdaCloud
+    from tests.simcloud.runpod import RunPodCloud
 
 EVERY_VERB = ("launch", "stop", "start", "down")
 
@@ -118,6 +121,81 @@ class Lambda(Target):
 
         effect = LOSE if fault == "lost_reply" else refusal("instance-operations/launch/insufficient-capacity")
         self.cloud.script("launch", effect, when=lambda body: store in json.dumps(body))
+
+
+class Aws(Target):
+    """The EC2 simulator: idempotent creates, stop and start, groups, keys and disks."""
+
+    name = "aws"
+    limits: ClassVar = {"min_poll_s": 0.2, "listing_lag_s": 1.0}
+    faults = ("lost_reply", "capacity")
+
+    def __init__(self, cloud: Ec2) -> None:
+        super().__init__()
+        self.cloud = cloud
+        self.resources = {"infra": "aws/us-east-1", "instance_type": "m5.large"}
+
+    def settings(self) -> dict[str, Any]:
+        return {"aws": {"regions": ["us-east-1"], "spot_prices": False, "price_endpoint": self.cloud.url}}
+
+    def environ(self) -> dict[str, str]:
+        from tests.simcloud.ec2 import KEY_ID, SECRET
+
+        return {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": self.cloud.url}
+
+    def machines(self, home: Path, store: str) -> dict[str, str]:
+        found = {}
+        for life in self.cloud.instances():
+            tags = {tag["key"]: tag["value"] for tag in life.instance.get_tags()}
+            if tags.get("styx-store") == store:
+                found[str(life.instance.id)] = tags["styx-cluster"]
+        return found
+
+    def things(self, home: Path, store: str) -> list[str]:
+        with self.cloud.lock:
+            backend = self.cloud.backend("us-east-1")
+            groups = [group.name for table in backend.groups.values() for group in table.values()]
+            disks = [
+                disk.id for disk in backend.volumes.values() if any(tag["value"] == store for tag in disk.get_tags())
+            ]
+            return [name for name in (*groups, *backend.key_pairs) if store in name] + disks
+
+    def stage(self, fault: str, store: str) -> None:
+        if fault == "lost_reply":
+            self.cloud.lose_reply("RunInstances")
+        else:
+            self.cloud.refuse("RunInstances", "InsufficientInstanceCapacity")
+
+
+class RunPod(Target):
+    """The RunPod emulator: containers, no idempotent create, names instead of tags."""
+
+    name = "runpod"
+    limits: ClassVar = {"min_poll_s": 0.2, "listing_lag_s": 1.0}
+    faults = ("lost_reply", "capacity")
+
+    def __init__(self, cloud: RunPodCloud) -> None:
+        super().__init__()
+        self.cloud = cloud
+        self.resources = {"infra": "runpod", "accelerators": "RTX4090:1"}
+
+    def settings(self) -> dict[str, Any]:
+        return {"runpod": {"endpoint": self.cloud.url, "graphql_endpoint": self.cloud.graphql_url}}
+
+    def environ(self) -> dict[str, str]:
+        from tests.simcloud.runpod import KEY
+
+        return {"RUNPOD_API_KEY": KEY}
+
+    def machines(self, home: Path, store: str) -> dict[str, str]:
+        ours = re.compile(rf"(styx-.+-{store}[0-9a-z]{{2}})-[0-9]+")
+        return {pod.id: found[1] for pod in self.cloud.pods() if (found := ours.fullmatch(pod.name))}
+
+    def stage(self, fault: str, store: str) -> None:
+        from tests.simcloud.runpod import SOLD_OUT, refusal
+
+        effect = LOSE if fault == "lost_reply" else refusal(400, SOLD_OUT)
+        self.cloud.script("create", effect, when=lambda body: store in json.dumps(body))
 
 
 class Pool(Target):

@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from styx.plugin import (
     BalanceError,
+    CapacityError,
     CatalogRow,
     CloudError,
     Context,
@@ -32,6 +33,7 @@ from styx.plugin import (
     Place,
     Problem,
     ReportsQuota,
+    Scope,
     SelfEnd,
     Stoppable,
     UnsupportedError,
@@ -79,6 +81,7 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
         super().__init__(context)
         self._one_create = threading.Lock()
         self._made: dict[str, dict[int, Node]] = {}
+        self._refs: dict[tuple[str, str, Market], str | None] = {}
 
     # identity and catalog ----------------------------------------------------------------------------------------
 
@@ -135,6 +138,7 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
     def create(self, request: NodeRequest) -> Sequence[Node]:
         """Rent what is missing, at the market of the offer."""
         with self._one_create:
+            request = self._named(request)
             made = self._made.setdefault(request.token, {})
             seen = {one.rank: one for one in self._listed(request.place, request.cluster) if one.token == request.token}
             nodes = {rank: self._unless_vanished(one) for rank, one in made.items()} | seen
@@ -146,6 +150,18 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
                 error.created = tuple(nodes.values())
                 raise
         return [nodes[rank] for rank in sorted(nodes)]
+
+    def _named(self, request: NodeRequest) -> NodeRequest:
+        """The request with RunPod's own name of the type, which rows of the shipped list do not have."""
+        offer = request.offer
+        if offer.ref:
+            return request
+        key = (offer.instance_type, offer.region, offer.market)
+        if key not in self._refs:
+            self._refs.update({(row.instance_type, row.region, row.market): row.ref for row in self.fetch()})
+        if self._refs.get(key) is None:
+            raise CapacityError(f"RunPod lists no {offer.instance_type} in {offer.region} now", scope=Scope.OFFER)
+        return request.model_copy(update={"offer": offer.model_copy(update={"ref": self._refs[key]})})
 
     def nodes(self, place: Place, cluster: str | None, known: Sequence[Node] = ()) -> Sequence[Node]:
         """Ours in the place, by name and environment; one listing answers for all."""
