@@ -18,8 +18,8 @@ Columns may be in any order, and others are passed over.
 In every file a price of 0 is unknown, `SizeInMiB` in `GpuInfo` is the memory of one accelerator, a figure below 1024
 there is GiB, memory near the maker's figure becomes that figure, names of accelerators become the usual ones, and of
 several rows for the same offer the cheapest counts. A row without a price for a market is not sold there. Impossible
-rows are left out and counted; a file is refused whole when its structure is broken or more than {MOST_FAULTY:.0%} of its
-rows are impossible. Files of clouds that are not listed are read the same way.
+rows are left out and counted; a file is refused whole when its structure is broken or when more than {MOST_FAULTY:.0%}
+of its rows are impossible. Files of clouds that are not listed are read the same way.
 
 ## What is peculiar about each file
 
