@@ -7,8 +7,10 @@ impossible; below that, impossible rows are left out and counted.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,17 +107,42 @@ def adapted(data: bytes, cloud: str, name: str, *, as_of: datetime) -> Adapted:
     if adapter.prepare is not None:
         frame, lonely = adapter.prepare(frame)
         left_out += lonely
-    read = _named(_numbers(frame, adapter), adapter)
-    checked = read.with_columns(fault=_fault())
-    faulty = checked.filter(pl.col("fault").is_not_null())
-    if len(faulty) > MOST_FAULTY * max(len(checked), 1):
-        raise _too_many(faulty, len(checked), name)
-    good = checked.filter(pl.col("fault").is_null())
-    rows = _markets(good, cloud, name, as_of)
+    read = [_part(part, adapter, cloud, name, as_of) for part in list(frame.iter_slices(_PART)) or [frame]]
+    judged = len(frame)
+    del frame
+    faulty = pl.concat([each.faulty for each in read])
+    if len(faulty) > MOST_FAULTY * max(judged, 1):
+        raise _too_many(faulty, judged, name)
+    rows = _one_each([each.rows for each in read])
     if rows.is_empty():
         raise CatalogRefused(f"{name} has no row that could be bought", hint=_HINT)
-    repaired = int(good.get_column("repaired").sum())
+    repaired = sum(each.repaired for each in read)
     return Adapted(rows=rows, dropped=min(left_out + faulty["row"].n_unique(), total), repaired=repaired)
+
+
+_PART: Final = 20_000
+"""Rows that are worked on at a time: a file of 100,000 would take 200 MB more at once."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some rows of a file: those that are good, and those that are not."""
+
+    rows: pl.DataFrame
+    faulty: pl.DataFrame
+    repaired: int
+
+
+def _part(frame: pl.DataFrame, adapter: Adapter, cloud: str, name: str, as_of: datetime) -> _Part:
+    import polars as pl
+
+    checked = _named(_numbers(frame, adapter), adapter).with_columns(fault=_fault())
+    good = checked.filter(pl.col("fault").is_null())
+    return _Part(
+        rows=_markets(good, cloud, name, as_of),
+        faulty=checked.filter(pl.col("fault").is_not_null()).select("row", "fault"),
+        repaired=int(good.get_column("repaired").sum()),
+    )
 
 
 _HINT: Final = "the rows in use stay as they were; get the file again, or refresh from another source"
@@ -131,13 +158,14 @@ def _table(data: bytes, name: str) -> pl.DataFrame:
     """
     import polars as pl
 
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        text = data.decode("utf-8-sig")
+        data.decode()
     except UnicodeDecodeError as error:
         raise CatalogRefused(f"{name} is not UTF-8 text (byte {error.start})", hint=_HINT) from None
-    header, lines = _lines(text, name)
+    header, lines = _lines(data, name)
     try:
-        frame = pl.read_csv(io.BytesIO(text.encode()), infer_schema=False, encoding="utf8", raise_if_empty=False)
+        frame = pl.read_csv(data, infer_schema=False, encoding="utf8", raise_if_empty=False)
     except pl.exceptions.PolarsError as error:
         raise CatalogRefused(f"{name} can't be read as CSV: {str(error).splitlines()[0]}", hint=_HINT) from None
     if len(frame) != len(lines) or frame.columns != header:
@@ -145,14 +173,14 @@ def _table(data: bytes, name: str) -> pl.DataFrame:
     return frame.select(pl.all().str.strip_chars().replace("", None)).with_columns(row=pl.Series(lines, dtype=pl.Int64))
 
 
-def _lines(text: str, name: str) -> tuple[list[str], list[int]]:
+def _lines(data: bytes, name: str) -> tuple[list[str], array[int]]:
     """The header, and the line number of each row.
 
     Raises:
         CatalogRefused: Columns are missing, or a row has another number of cells than the header.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: list[int] = []
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""), strict=True)
+    lines = array("q")
     try:
         header = next(reader, [])
         _check_header(header, name)
@@ -317,7 +345,7 @@ def _fault() -> pl.Expr:
 
 
 def _markets(frame: pl.DataFrame, cloud: str, name: str, as_of: datetime) -> pl.DataFrame:
-    """One row for each market. A missing price is that of a market without offers, unless there is neither."""
+    """One row for each market, text as categories. A missing price: no offers there, unless there is neither price."""
     import polars as pl
 
     def at(market: str, column: str) -> pl.Expr:
@@ -329,15 +357,23 @@ def _markets(frame: pl.DataFrame, cloud: str, name: str, as_of: datetime) -> pl.
     both = pl.concat(
         [on_demand.with_columns(m=at("on_demand", "Price")), spot.with_columns(m=at("spot", "SpotPrice"))]
     ).unnest("m")
+    return both.with_columns(
+        cloud=pl.lit(cloud),
+        features=pl.lit(None, pl.String),
+        as_of=pl.lit(as_of, schema["as_of"]),
+        ttl_s=pl.lit(None, pl.Float64),
+        source=pl.lit(name),
+    ).select(
+        pl.col(column).cast(pl.Categorical() if schema[column] == pl.String else schema[column]) for column in COLUMNS
+    )
+
+
+def _one_each(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """All parts together; of several rows for one offer the cheapest."""
+    import polars as pl
+
     return (
-        both.with_columns(
-            cloud=pl.lit(cloud),
-            features=pl.lit(None, pl.String),
-            as_of=pl.lit(as_of, schema["as_of"]),
-            ttl_s=pl.lit(None, pl.Float64),
-            source=pl.lit(name),
-        )
-        .select(pl.col(column).cast(schema[column]) for column in COLUMNS)
+        pl.concat(parts)
         .sort("usd_per_hour", nulls_last=True, maintain_order=True)
         .unique(KEY, keep="first", maintain_order=True)
     )

@@ -182,7 +182,11 @@ def _base(stock: Stock, cloud: str) -> CacheFile:
 
 
 def _path_step(stock: Stock, path: Path, cloud: str) -> Callable[[], FileFacts]:
-    return lambda: load_hosted(_base(stock, cloud), path.absolute(), stock.now())
+    def step() -> FileFacts:
+        with stock.adapting:
+            return load_hosted(_base(stock, cloud), path.absolute(), stock.now())
+
+    return step
 
 
 def _address_step(stock: Stock, address: str, cloud: str) -> Callable[[], FileFacts]:
@@ -192,7 +196,8 @@ def _address_step(stock: Stock, address: str, cloud: str) -> Callable[[], FileFa
         )
         if read is None:
             raise CatalogRefused(_ABSENT)
-        return store(_base(stock, cloud), read, stock.now())
+        with stock.adapting:
+            return store(_base(stock, cloud), read, stock.now())
 
     return step
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from styx.catalog.cache import CacheFile, Damaged, FileFacts, cache_file, frame_of
@@ -68,6 +69,7 @@ class Stock:
         hub: Plugins.
         guard: Around every call of a plugin.
         now: Aware UTC time.
+        adapting: Held while a hosted file is read in: several at once need more memory, and no less time.
     """
 
     folder: Path
@@ -77,6 +79,7 @@ class Stock:
     retry_after_s: float = 300.0
     """A source that failed while planning is not asked again for so long (by this process)."""
     _failed_at: dict[str, datetime] = field(default_factory=dict)
+    adapting: Lock = field(default_factory=Lock, repr=False)
 
     def layers(self, cloud: str) -> list[Layer]:
         """Lowest first. A cloud whose plugin is not installed has its base layer still."""
