@@ -44,6 +44,18 @@ def start(state: State, wanted: identity.Identity, timeout_s: float) -> dict[str
         os.close(lock)
 
 
+def boot(state: State, timeout_s: float) -> dict[str, Any]:
+    """Bring back the instance of a machine that was switched on again, also one that was ended; returns its `hello`.
+
+    Raises:
+        AgentFailure: There was none, or it did not come up.
+    """
+    known = identity.load(state)
+    if known is None:
+        raise AgentFailure("no agent was ever started in %s" % state.root)
+    return start(state, known, timeout_s)
+
+
 def revive(state: State, given: identity.Identity | None, timeout_s: float) -> None:
     """Bring back an instance that died. One that was stopped on purpose stays down.
 

@@ -51,6 +51,8 @@ def _parse(arguments: list[str]) -> int:
         made.add_argument("--key", required=needed, help="cluster key")
         made.add_argument("--rank", required=needed, type=int, help="rank of the node")
         made.add_argument("--timeout", type=float, default=20.0, help="seconds to wait for the agent")
+    boot = verb("boot", _boot, "start the instance of a machine that was switched on again; prints its hello")
+    boot.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for the agent")
     sync = verb("sync", _sync, "receive file trees on standard input")
     sync.add_argument("--home", required=True, help="home folder of the node")
     verb("stop", _stop, "end every job, everything that descends from them, and the agent")
@@ -106,6 +108,14 @@ def _connect(options: Namespace) -> int:
     code = bridge.bridge(stream)
     sys.stdout.flush()
     os._exit(code)  # a thread may still be reading standard input
+
+
+def _boot(options: Namespace) -> int:
+    from styx_agent import instance
+    from styx_agent.paths import State
+
+    _print(instance.boot(State(options.state), options.timeout))
+    return 0
 
 
 def _sync(options: Namespace) -> int:

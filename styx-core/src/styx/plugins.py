@@ -177,7 +177,7 @@ class Hub:
         self._http = http or _http_client
         self._report = report
         self._listener_deadline_s = listener_deadline_s
-        self.ssh = ssh or Door(self._new_logins)
+        self.ssh = ssh or Door(self.folders, self._new_logins)
         self._lock = threading.RLock()
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)

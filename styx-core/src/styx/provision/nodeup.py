@@ -77,7 +77,7 @@ def connect(world: World, node: Node, *, deadline_s: float = 30.0) -> Up:
     """
     from styx.transport.agent import ensure_agent
     from styx.transport.agentfile import agent_file
-    from styx.transport.base import NodeGone
+    from styx.transport.base import NodeGone, Unusable
 
     agent = agent_file(world.store.folders.cache_dir("agent"))
     deadline = world.timestamp() + deadline_s
@@ -87,7 +87,7 @@ def connect(world: World, node: Node, *, deadline_s: float = 30.0) -> Up:
             return Up(node, transport, ensure_agent(transport, node.cluster, node.rank, agent))
         except (Unreachable, DeadlineExceeded) as error:
             transport.close()
-            if isinstance(error, NodeGone) or world.timestamp() + 2.0 > deadline:
+            if isinstance(error, NodeGone | Unusable) or world.timestamp() + 2.0 > deadline:
                 raise
         except BaseException:
             transport.close()

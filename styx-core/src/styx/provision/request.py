@@ -160,12 +160,12 @@ def pinned(world: World, node: Node) -> Node:
 
 
 def forget_keys(world: World, cluster: str) -> None:
-    """Remove the host key of a cluster that is gone."""
-    from styx.transport.ssh import keys
-
-    keys.forget_host_key(world.store.folders, cluster)
+    """End the logins of a cluster that is gone, and forget its host keys."""
+    world.hub.ssh.forget(cluster)
 
 
 def boot_script() -> str | None:
     """What brings the agent back when a machine starts again."""
-    return None
+    from styx.transport import revive
+
+    return revive.boot_script()

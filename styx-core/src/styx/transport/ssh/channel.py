@@ -159,7 +159,10 @@ class _Input:
     def write(self, data: bytes | memoryview) -> int:
         """Send a part; returns how much."""
         part = bytes(memoryview(data)[:_MOST_PER_MESSAGE])
-        sent: int = self._channel.send(part)
+        try:
+            sent: int = self._channel.send(part)
+        except (EOFError, paramiko.SSHException) as error:
+            raise ConnectionResetError("the connection to the host is gone") from error
         if part and not sent:
             raise BrokenPipeError("the command has ended, or its input was closed")
         return sent

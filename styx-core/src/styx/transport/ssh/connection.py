@@ -206,7 +206,11 @@ class Gate:
             if self._shut:
                 return
             self._shut = kind == common.MSG_CHANNEL_CLOSE
-            self._connection._send_user_message(message)
+            try:
+                self._connection._send_user_message(message)
+            except (EOFError, OSError, paramiko.SSHException):
+                if kind != common.MSG_CHANNEL_WINDOW_ADJUST:  # sent by a read, which has its data already
+                    raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)

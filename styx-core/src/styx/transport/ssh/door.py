@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from styx.driver import Completed, Ssh
+from styx.transport.ssh import keys, known_hosts
 
 if TYPE_CHECKING:
     from styx.transport.ssh.logins import Logins
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 class Door:
     """Implements `styx.driver.SshDoor`, and gives the engine the same logins."""
 
-    def __init__(self, make: Callable[[], Logins]) -> None:
+    def __init__(self, folders: keys.KeyFolders, make: Callable[[], Logins]) -> None:
+        self._folders = folders
         self._make = make
         self._made: Logins | None = None
         self._lock = threading.Lock()
@@ -34,6 +36,15 @@ class Door:
     def host_key(self, reach: Ssh) -> str:
         """See `styx.driver.SshDoor.host_key`."""
         return self.logins().host_key(reach)
+
+    def forget(self, cluster: str) -> None:
+        """End the logins of a cluster that is gone, and forget its host keys. Idempotent."""
+        with self._lock:
+            made = self._made
+        if made is not None:
+            made.end_logins(cluster)
+        keys.forget_host_key(self._folders, cluster)
+        known_hosts.forget(self._folders, cluster)
 
     def close(self) -> None:
         """End the logins, if any were made; the next use makes new ones. Idempotent."""

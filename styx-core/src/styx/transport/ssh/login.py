@@ -30,6 +30,7 @@ SESSIONS = 8
 _KEYS_PER_LOGIN = 5
 _MOST_TRIES = 20
 _BANNER_S = 15.0
+_HUNG_UP = "it closed the connection before it said anything of SSH"
 
 
 class Full(Exception):
@@ -226,7 +227,7 @@ class Connector:
                 problem = self._not_greeted(connection, error, last_words)
                 end(connection)
                 close_way()
-                if pauses and problem.reason == "not_ssh" and not connection.remote_version and not last_words():
+                if pauses and problem.message.endswith(_HUNG_UP) and not last_words():
                     time.sleep(pauses.pop(0))
                     continue
                 raise problem from error
@@ -292,14 +293,15 @@ class Connector:
                 return failed(hop, "host_key", f"it has no key of the kind that is known for it: {error}")
             return failed(hop, "not_ssh", f"it speaks no SSH that Styx does: {error}")
         said = str(error).removeprefix("Error reading SSH protocol banner").strip()
-        if isinstance(error, TimeoutError) or "timed out" in said or (not said and connection.remote_version):
+        late = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
+        if late or connection.packetizer.handshake_timed_out():
             step = "key exchange" if connection.remote_version else "greeting"
             return failed(hop, "timeout", f"it is connected, but no SSH {step} came within {hop.connect_s:g} s")
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
             return from_os_error(hop, error)
         if "Indecipherable" in said:
             return failed(hop, "not_ssh", f"what answers on port {hop.port} does not speak SSH: {said[:120]}")
-        return failed(hop, "not_ssh", "it closed the connection before it said anything of SSH")
+        return failed(hop, "not_ssh", _HUNG_UP)
 
     def _authenticate(self, connection: Connection, left: _Keys) -> str | None:
         """The name of the key that opened it; None if the host wants a new connection before it takes more keys."""

@@ -13,8 +13,8 @@ from styx.driver import Ssh as SshReach
 from styx.errors import DeadlineExceeded
 from styx.transport.ssh import keys
 from styx.transport.ssh.diagnosis import failed, lost, through
+from styx.transport.ssh.known_hosts import Trust
 from styx.transport.ssh.target import Hop, Route, UserConfig, route_to
-from styx.transport.ssh.trust import Trust
 
 if TYPE_CHECKING:
     from styx.transport.ssh.channel import SshChannel
@@ -93,15 +93,13 @@ class Logins:
                 self._hosts[key] = _Host(self, route, scope)
             return self._hosts[key]
 
-    def forget(self, cluster: str) -> None:
-        """A cluster is gone: its logins, its host key pair and what was trusted go with it. Idempotent."""
+    def end_logins(self, cluster: str) -> None:
+        """Those of a cluster's nodes. Idempotent."""
         with self._lock:
             gone = [key for key in self._hosts if (key[1] or "").rpartition("/")[0] == cluster]
             hosts = [self._hosts.pop(key) for key in gone]
         for host in hosts:
             host.close()
-        keys.forget_host_key(self._folders, cluster)
-        self.trust.forget(cluster)
 
     def close(self) -> None:
         """End every login. Idempotent."""

@@ -30,7 +30,8 @@ _MOST_HOPS = 8
 _MOST_INCLUDES = 16
 _BLOCK = re.compile(r"\s*(host|match)\b", re.IGNORECASE)
 _INCLUDE = re.compile(r"\s*include(?:\s*=\s*|\s+)(.+?)\s*$", re.IGNORECASE)
-_JUMP = re.compile(r"(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\s]+))(?::(?P<port>\d+))?")
+_KEY_IN_HOME = re.compile(r"^(\s*identityfile(?:\s*=\s*|\s+)\"?)(?:~|%d)/", re.IGNORECASE | re.MULTILINE)
+_JUMP = re.compile(r"(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\s]+))(?::(?P<port>\d+))?")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class UserConfig:
     def text(self) -> str:
         """The config file with its includes in place."""
         if self._text is None:
-            self._text = _with_includes(self._file, self.home)
+            # Paramiko knows only the home of this process's user.
+            self._text = _KEY_IN_HOME.sub(rf"\g<1>{self.home}/", _with_includes(self._file, self.home))
         return self._text
 
     def lookup(self, host: str, given: Mapping[str, str]) -> Mapping[str, object]:

@@ -68,16 +68,11 @@ class Trust:
                 f"and kept (node {name}: {fingerprint})"
             )
 
-    def forget(self, cluster: str, rank: int | None = None) -> None:
-        """Forget the keys of a cluster's nodes, or of one node whose machine was replaced. Idempotent."""
-        path = self._path(cluster)
-        with self._lock, contextlib.suppress(OSError):
-            if rank is None:
-                path.unlink(missing_ok=True)
-                return
-            kept = self._load(cluster)
-            if kept.pop(str(rank), None) is not None:
-                path.write_text(json.dumps(kept, indent=1, sort_keys=True), encoding="utf-8")
+    def forget(self, cluster: str) -> None:
+        """See the function `forget`."""
+        with self._lock:
+            forget(self._folders, cluster)
+            self._told.discard(cluster)
 
     def where(self, hop: Hop, scope: str | None) -> str:
         """The file that a changed key would have to be removed from."""
@@ -87,7 +82,7 @@ class Trust:
         return str(self._path(cluster))
 
     def _path(self, cluster: str) -> Path:
-        return self._folders.key_path(f"known-{cluster}.json")
+        return _file(self._folders, cluster)
 
     def _load(self, cluster: str) -> dict[str, str]:
         path = self._path(cluster)
@@ -104,16 +99,27 @@ class Trust:
 
     def _users_own(self, hop: Hop) -> list[str]:
         from paramiko.hostkeys import HostKeys, InvalidHostKey
+        from paramiko.ssh_exception import SSHException
 
         found: list[str] = []
         known = HostKeys()
-        with contextlib.suppress(OSError, InvalidHostKey, ValueError):
+        with contextlib.suppress(OSError, SSHException, InvalidHostKey, ValueError):
             known.load(str(self._known_hosts))
         address = hop.host if hop.port == 22 else f"[{hop.host}]:{hop.port}"
         for name in dict.fromkeys((hop.known_as or hop.name, address)):
             for kind, key in (known.lookup(name) or {}).items():
                 found.append(f"{kind} {key.get_base64()}")
         return list(dict.fromkeys(found))
+
+
+def forget(folders: KeyFolders, cluster: str) -> None:
+    """Forget the keys of a cluster's nodes: it is gone, or its machines were made anew. Idempotent."""
+    with contextlib.suppress(OSError):
+        _file(folders, cluster).unlink(missing_ok=True)
+
+
+def _file(folders: KeyFolders, cluster: str) -> Path:
+    return folders.key_path(f"known-{cluster}.json")
 
 
 def _names(hop: Hop, scope: str | None) -> tuple[str, str]:
