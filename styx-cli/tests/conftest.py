@@ -25,6 +25,7 @@ from styx.api import (
     LaunchResult,
     LogLine,
     Orphan,
+    PermissionsView,
     PlannedOffer,
     Say,
     Story,
@@ -77,6 +78,7 @@ class FakeClient:
     orphans: tuple[Orphan, ...] = ()
     unreadable: tuple[tuple[Place, str], ...] = ()
     checks: list[CheckView] = field(default_factory=list)
+    allowed: list[PermissionsView] = field(default_factory=list)
     optimized: Any = None
     planned: LaunchPlan | None = None
     gpus: list[Any] = field(default_factory=list)
@@ -191,6 +193,9 @@ class FakeClient:
 
     def check(self, clouds: Sequence[str] = ()) -> list[CheckView]:
         return [each for each in self.checks if not clouds or each.cloud in clouds]
+
+    def permissions(self, clouds: Sequence[str] = ()) -> list[PermissionsView]:
+        return [each for each in self.allowed if not clouds or each.cloud in clouds]
 
     def enabled(self) -> list[CheckView]:
         return self.checks

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from styx.api import CheckView, ClusterState, CostGroup, CostItem, CostView, LogLine, Orphan, Story
+from styx.api import CheckView, ClusterState, CostGroup, CostItem, CostView, LogLine, Orphan, PermissionsView, Story
 from styx.errors import CapacityError, Interrupted
 
 
@@ -434,6 +434,23 @@ def test_check_exits_77_when_what_was_asked_for_refuses(client: Any, cli: Any) -
     assert "log in" in refused.err
     client.checks = [bad]
     assert cli("check").code == 77
+
+
+def test_check_permissions(client: Any, cli: Any) -> None:
+    acme = PermissionsView(
+        cloud="acme", checked=True, granted=3, missing=("acme:Make",), unknown=("acme:Look",), policy="/p.json"
+    )
+    other = PermissionsView(cloud="other", checked=False, message="its driver has no such check")
+    client.allowed = [acme, other]
+    lacking = cli("check", "--permissions")
+    assert lacking.code == 77
+    assert "missing: acme:Make" in lacking.err
+    assert "could not be asked about: acme:Look" in lacking.err
+    assert "/p.json grants all that is needed" in lacking.err
+    client.allowed = [acme.model_copy(update={"missing": ()}), other]
+    assert cli("check", "--permissions").code == 0
+    assert cli("check", "--permissions", "other").code == 77
+    assert json.loads(cli("check", "--permissions", "--json").out)
 
 
 def test_cost_report(client: Any, cli: Any) -> None:

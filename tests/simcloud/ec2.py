@@ -131,6 +131,9 @@ class Ec2:
         self.spot_share = 0.3
         self.accepted = {KEY_ID}
         self.expired = False
+        self.policy: dict[str, Any] | None = None
+        self.may_simulate = True
+        self.unknown_while_new = False
         self.lives: dict[str, Life] = {}
         self.tokens: dict[tuple[str, str], tuple[Any, Any]] = {}
         self.faults: list[Fault] = []
@@ -213,9 +216,10 @@ class Ec2:
             self.calls.append(action)
             self.settle()
             refusal = self._credentials(environ, service)
+            refusal = refusal or self._denied(environ, region, service, action, body)
             fault = self._fault(action)
         if refusal is not None:
-            return _reply(start, 401 if service == "ec2" else 403, _error(service, *refusal), service)
+            return _reply(start, 401 if refusal[0] == "AuthFailure" else 403, _error(service, *refusal), service)
         if fault is not None and fault.code is not None:
             return _reply(start, fault.status, _error(service, fault.code, fault.message), service)
         answer = self._own(service, region, action, body)
@@ -242,6 +246,36 @@ class Ec2:
             return "ExpiredToken", "The security token included in the request is expired"
         return None
 
+    def _denied(
+        self, environ: dict[str, Any], region: str, service: str, action: str, body: bytes
+    ) -> tuple[str, str] | None:
+        """Whether the policy of the account's user, where it has one, forbids an action."""
+        if self.policy is None or service == "sts":
+            return None
+        asked = f"{service}:{action}"
+        if asked == "iam:SimulatePrincipalPolicy":
+            return None if self.may_simulate else ("AccessDenied", f"User is not authorized to perform: {asked}")
+        if self.allows(asked, region, dict(parse_qsl(body.decode())) if service == "ec2" else {}):
+            return None
+        code = "UnauthorizedOperation" if service == "ec2" else "AccessDeniedException"
+        return code, f"You are not authorized to perform this operation: {asked}"
+
+    def allows(self, asked: str, region: str, form: dict[str, str]) -> bool:
+        """What the policy says of an action on the things that a form names; by tags where it looks at them."""
+        from tests.simcloud.ec2_mends import tags_of_named
+
+        for statement in (self.policy or {}).get("Statement", ()):
+            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+            if asked not in actions:
+                continue
+            wanted = statement.get("Condition", {}).get("StringLike", {})
+            if not any(name.startswith("aws:ResourceTag/") for name in wanted):
+                return True
+            names = [name.partition("/")[2] for name in wanted]
+            things = tags_of_named(self, region, form)
+            return all(any(tags.get(name) for name in names) for tags in things)
+        return False
+
     def _fault(self, action: str) -> Fault | None:
         for fault in self.faults:
             if fault.action == action and fault.times > 0:
@@ -260,6 +294,11 @@ class Ec2:
             known = [one for one in found if one["Value"]]
             bad = [one["Name"] for one in found if not one["Value"]]
             return 200, json.dumps({"Parameters": known, "InvalidParameters": bad}).encode()
+        if service == "iam" and action == "SimulatePrincipalPolicy":
+            form = dict(parse_qsl(body.decode()))
+            names = [value for name, value in form.items() if name.startswith("ActionNames.")]
+            given = {value for name, value in form.items() if name.endswith(".ContextKeyName")}
+            return 200, _simulation(names, lambda name: self._would_allow(name, given))
         if service == "servicequotas" and action == "GetServiceQuota":
             code = json.loads(body)["QuotaCode"]
             if code not in self.quotas:
@@ -267,6 +306,14 @@ class Ec2:
             quota = {"ServiceCode": "ec2", "QuotaCode": code, "Value": self.quotas[code]}
             return 200, json.dumps({"Quota": quota}).encode()
         return None
+
+    def _would_allow(self, asked: str, given: set[str]) -> bool:
+        """What IAM says of an action when it is told only these keys of its conditions."""
+        for statement in (self.policy or {"Statement": []})["Statement"]:
+            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+            if asked in actions:
+                return all(name in given for keys in statement.get("Condition", {}).values() for name in keys)
+        return False
 
     # time --------------------------------------------------------------------------------------------------------
 
@@ -516,6 +563,19 @@ def _error(service: str, code: str, message: str) -> bytes:
         return f"<Response>{inner}<RequestID>req-scripted</RequestID></Response>".encode()
     inner = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
     return f"<ErrorResponse>{inner}<RequestId>req-scripted</RequestId></ErrorResponse>".encode()
+
+
+def _simulation(names: Iterable[str], allowed: Callable[[str], bool]) -> bytes:
+    members = "".join(
+        f"<member><EvalActionName>{name}</EvalActionName><EvalResourceName>*</EvalResourceName>"
+        f"<EvalDecision>{'allowed' if allowed(name) else 'implicitDeny'}</EvalDecision></member>"
+        for name in names
+    )
+    inner = f"<EvaluationResults>{members}</EvaluationResults><IsTruncated>false</IsTruncated>"
+    return (
+        f"<SimulatePrincipalPolicyResponse><SimulatePrincipalPolicyResult>{inner}</SimulatePrincipalPolicyResult>"
+        "<ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></SimulatePrincipalPolicyResponse>"
+    ).encode()
 
 
 def _reply(start: Any, status: int, body: bytes, service: str) -> list[bytes]:

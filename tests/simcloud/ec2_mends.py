@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import copy
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,23 @@ def _tags_of(response: Any, kind: str) -> dict[str, str]:
 
 def _tag_set(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"Key": name, "Value": value} for name, value in tags.items()]
+
+
+def tags_of_named(aws: Ec2, region: str, form: dict[str, str]) -> list[dict[str, str]]:
+    """The tags of every thing that a request names, for policies that look at them."""
+    backend = aws.backend(region)
+    found = []
+    for name, value in form.items():
+        if re.fullmatch(r"(InstanceId|SpotInstanceRequestId)(\.\d+)?|GroupId|AllocationId|VolumeId", name):
+            if value.startswith("sir-"):
+                one = aws.requests.get(value, {"Tags": []})
+                found.append({tag["Key"]: tag["Value"] for tag in one["Tags"]})
+            else:
+                found.append({tag["key"]: tag["value"] for tag in backend.describe_tags({"resource-id": [value]})})
+        elif name == "GroupName" and "Strategy" not in form:
+            one = aws.placement_groups.get((region, value), {"Tags": []})
+            found.append({tag["Key"]: tag["Value"] for tag in one["Tags"]})
+    return found
 
 
 # instances --------------------------------------------------------------------------------------------------------
@@ -204,14 +222,18 @@ def _decoded(data: Any) -> str:
 
 
 def _plug(response: Any, instance: Any) -> None:
-    """Interfaces: public addresses where they are asked for, kinds that were asked for; the first one's groups."""
+    """Interfaces: a public address where it is asked for, the kinds that were asked for, all that share an index."""
     instance.security_groups = list(instance.nics[0]._group_set)
-    for index, nic in enumerate(response._get_param("NetworkInterfaces", [])):
-        mine = instance.nics.get(int(nic.get("DeviceIndex", 0))) if len(instance.nics) > index else None
-        if mine is None:
-            continue
-        mine.interface_type = nic.get("InterfaceType", "interface")
-        mine.public_ip = _public_address() if nic.get("AssociatePublicIpAddress") is True else None
+    known = {id(nic) for nic in instance.nics.values()}
+    lost = [nic for nic in response.ec2_backend.enis.values() if nic.instance is instance and id(nic) not in known]
+    for number, nic in enumerate(lost):  # moto keeps one for each device index, and forgets about network cards
+        instance.nics[1000 + number] = nic
+    asked = response._get_param("NetworkInterfaces", [])
+    for nic in instance.nics.values():
+        kinds = [one.get("InterfaceType", "interface") for one in asked if int(one["DeviceIndex"]) == nic.device_index]
+        nic.interface_type = kinds[0] if kinds else "interface"
+    wanted = any(one.get("AssociatePublicIpAddress") is True for one in asked)
+    instance.nics[0].public_ip = _public_address() if wanted else None
 
 
 def _public_address() -> str:
@@ -271,6 +293,8 @@ def terminate(aws: Ec2, instance: Any) -> Any:
 
     with aws.lock:
         life = aws.lives[instance.id]
+        if aws.unknown_while_new and aws.clock() - life.born < aws.listing_lag_s:
+            raise _refused("InvalidInstanceID.NotFound", f"The instance ID '{instance.id}' does not exist")
         previous = copy.copy(instance._state)
         if life.state in {"shutting-down", "terminated"}:
             return previous

@@ -19,10 +19,11 @@ from styx.plugin import (
     FeatureSet,
     Identity,
     Limits,
+    Permissions,
     Place,
 )
 from styx.rest import RestApi, expecting
-from styx_aws import calls, credentials, endpoints, offers
+from styx_aws import calls, credentials, endpoints, offers, permissions
 from styx_aws.config import AwsConfig
 from styx_aws.provisioner import Ec2Machines
 from styx_aws.sigv4 import Keys
@@ -78,6 +79,10 @@ class Aws(Ec2Machines):
     def account(self) -> str:
         """The account's number, from one question to the Security Token Service."""
         return self._who(self._keys(), self._home_region())[0]
+
+    def missing_permissions(self) -> Permissions:
+        """Ask IAM, else EC2, about every action of the shipped policy."""
+        return permissions.missing(self._clients, self._home_region())
 
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""

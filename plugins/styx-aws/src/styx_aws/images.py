@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
-from styx.plugin import CatalogRow, NodeRequest, UnsupportedError
+from styx.plugin import CatalogRow, NodeRequest, UnsupportedError, VendorDetail
 from styx_aws.families import family
 from styx_aws.session import Clients
 
@@ -106,13 +106,21 @@ class Images:
                     hint="name an AMI of that region in `image_id` of the task, or in clouds.aws.image",
                 )
             image_id = values[0]
-        images = self._clients.call("ec2", region, "describe_images", ImageIds=[image_id]).get("Images", ())
+        try:
+            images = self._clients.call("ec2", region, "describe_images", ImageIds=[image_id]).get("Images", ())
+        except UnsupportedError as error:
+            raise _not_there(image_id, region, error.vendor) from None
         if not images:
-            raise UnsupportedError(
-                f"AMI {image_id} is not in region {region}, or not shared with this account",
-                hint="AMIs belong to one region: name one for each, or copy it there",
-            )
+            raise _not_there(image_id, region, None)
         return _ami(images[0])
+
+
+def _not_there(image_id: str, region: str, vendor: VendorDetail | None) -> UnsupportedError:
+    return UnsupportedError(
+        f"AMI {image_id} is not in region {region}, or not shared with this account",
+        hint="AMIs belong to one region: name one for each, or copy it there",
+        vendor=vendor,
+    )
 
 
 def _ami(image: dict[str, Any]) -> Ami:

@@ -81,6 +81,18 @@ def public_subnets(tables: Iterable[Mapping[str, Any]], ids: Iterable[str]) -> s
     return {one for one in ids if own.get(one, main)}
 
 
+def first_interface(instance: Mapping[str, Any]) -> str | None:
+    """The interface that carries a machine's IP, where it has several; None where it has one."""
+    nics = instance.get("NetworkInterfaces") or ()
+    if len(nics) < 2:
+        return None
+    places = {
+        (nic.get("Attachment", {}).get("NetworkCardIndex") or 0, nic.get("Attachment", {}).get("DeviceIndex") or 0): nic
+        for nic in nics
+    }
+    return str(places[min(places)]["NetworkInterfaceId"])
+
+
 def open_ports(group: Mapping[str, Any]) -> list[int]:
     """Ports that a group opens one by one to addresses, SSH left out."""
     return sorted(
@@ -308,7 +320,7 @@ class Network:
                 raise
         return name
 
-    def address(self, region: str, instance: str, tags: list[dict[str, str]]) -> None:
+    def address(self, region: str, interface: str, tags: list[dict[str, str]]) -> None:
         """A fixed public address for a machine that can't get one at creation; found again by its tags."""
         filters = [{"Name": f"tag:{tag['Key']}", "Values": [tag["Value"]]} for tag in tags]
         found = self._clients.call("ec2", region, "describe_addresses", Filters=filters).get("Addresses", ())
@@ -318,26 +330,13 @@ class Network:
             if found
             else self._clients.call("ec2", region, "allocate_address", Domain="vpc", TagSpecifications=spec)
         )
-        if one.get("AssociationId"):
-            return
-        nics = self._clients.pages(
-            "ec2",
-            region,
-            "describe_network_interfaces",
-            "NetworkInterfaces",
-            Filters=[
-                {"Name": "attachment.instance-id", "Values": [instance]},
-                {"Name": "attachment.device-index", "Values": ["0"]},
-            ],
-        )
-        first = [nic["NetworkInterfaceId"] for nic in nics if not nic.get("Attachment", {}).get("NetworkCardIndex")]
-        if first:
+        if not one.get("AssociationId"):
             self._clients.call(
                 "ec2",
                 region,
                 "associate_address",
                 AllocationId=one["AllocationId"],
-                NetworkInterfaceId=first[0],
+                NetworkInterfaceId=interface,
                 AllowReassociation=False,
             )
 

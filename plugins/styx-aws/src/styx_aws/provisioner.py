@@ -295,12 +295,12 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
         if self.config.private_ips:
             return
         for node in nodes:
-            bare = node.public_ip is None and node.state is NodeState.RUNNING
-            if bare and len(found[node.id].get("NetworkInterfaces") or ()) > 1:
+            interface = network.first_interface(found[node.id])
+            if interface is not None and node.public_ip is None and node.state is NodeState.RUNNING:
                 named = tags.tag_list(
                     {**self._own(request.cluster), tags.RANK: str(node.rank), tags.TOKEN: request.token}
                 )
-                self._network.address(request.place.region, node.id, named)
+                self._network.address(request.place.region, interface, named)
 
     # workings: reading -------------------------------------------------------------------------------------------
 

@@ -62,12 +62,13 @@ class Clients:
     def told(self, service: str, region: str, action: str, run: Callable[[Any], T]) -> T:
         """Run something on a client, its errors in our words. The chain of causes ends there: it may quote headers."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         keys = self.keys()
         client = self._client(service, region, keys)
         try:
             return run(client)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             name = "".join(part.title() for part in action.split("_"))
             told = translated(error, f"{name} in {region}", keys.origin)
             if isinstance(told, CredentialsError):

@@ -20,6 +20,7 @@ from styx.api.views import (
     LaunchResult,
     LogLine,
     OptimizeResult,
+    PermissionsView,
     Story,
     SweepReport,
 )
@@ -120,6 +121,9 @@ class Client(Protocol):
 
     def check(self, clouds: Sequence[str] = ()) -> list[CheckView]:
         """Ask clouds who we are, in parallel, and remember which are enabled."""
+
+    def permissions(self, clouds: Sequence[str] = ()) -> list[PermissionsView]:
+        """Ask clouds what our credentials may do and may not; of all enabled clouds when none is named."""
 
     def enabled(self) -> list[CheckView]:
         """What the last check recorded; asks nothing."""

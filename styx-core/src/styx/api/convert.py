@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from styx.api.views import CheckView, ClusterView, JobView, Orphan, PlannedOffer
-from styx.driver import CatalogRow, Endpoint
+from styx.api.views import CheckView, ClusterView, JobView, Orphan, PermissionsView, PlannedOffer
+from styx.driver import CatalogRow, Endpoint, Permissions
 from styx.errors import StyxError
 from styx.optimizer.problem import Choice
 from styx.provision.sweep import Found
@@ -118,6 +118,20 @@ def check_view(row: CheckRow) -> CheckView:
         hint=row.hint,
         places=tuple(str(place) for place in row.places),
         checked_at=row.checked_at,
+    )
+
+
+def permissions_view(cloud: str, found: Permissions | None) -> PermissionsView:
+    """What one cloud's credentials may do."""
+    if found is None:
+        return PermissionsView(cloud=cloud, checked=False, message="its driver has no such check")
+    return PermissionsView(
+        cloud=cloud,
+        checked=True,
+        missing=found.missing,
+        unknown=found.unknown,
+        granted=len(found.granted),
+        policy=found.policy,
     )
 
 

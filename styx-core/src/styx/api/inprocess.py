@@ -22,6 +22,7 @@ from styx.api.views import (
     LaunchResult,
     LogLine,
     OptimizeResult,
+    PermissionsView,
     Story,
     SweepReport,
 )
@@ -336,6 +337,18 @@ class InProcess(CatalogCalls):
         rows = nodeup.in_parallel(lambda name: planning.check_cloud(world, name), names) if names else []
         world.store.save_checks(rows)
         return [convert.check_view(row) for row in rows]
+
+    def permissions(self, clouds: Sequence[str] = ()) -> list[PermissionsView]:
+        """See `Client.permissions`."""
+        names = list(clouds) or [row.cloud for row in self.world.store.checks() if row.ok]
+
+        def ask(name: str) -> PermissionsView:
+            try:
+                return convert.permissions_view(name, planning.permissions(self.world, name))
+            except StyxError as error:
+                return PermissionsView(cloud=name, checked=False, message=error.message, hint=error.hint)
+
+        return nodeup.in_parallel(ask, names) if names else []
 
     def enabled(self) -> list[CheckView]:
         """See `Client.enabled`."""

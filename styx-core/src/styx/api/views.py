@@ -161,6 +161,24 @@ class CheckView(Value):
     checked_at: datetime | None = None
 
 
+class PermissionsView(Value):
+    """What one cloud's credentials may do of what its driver needs."""
+
+    cloud: str
+    checked: bool
+    """False: the driver has no such check, or it failed, for the reason in `message`."""
+    missing: tuple[str, ...] = ()
+    """By the vendor's names."""
+    unknown: tuple[str, ...] = ()
+    """Those that could not be asked about."""
+    granted: int = 0
+    """How many it has."""
+    policy: str | None = None
+    """A document of the vendor's that grants all."""
+    message: str = ""
+    hint: str | None = None
+
+
 class CostItem(Value):
     """One kind of charge."""
 

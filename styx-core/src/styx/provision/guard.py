@@ -15,7 +15,6 @@ from styx.driver import (
     Node,
     NodeRequest,
     OpensPorts,
-    Permissions,
     Place,
     Provisioner,
     SelfEnd,
@@ -186,10 +185,6 @@ class Guarded:
         if isinstance(ends, EndsItself):
             wanted: Literal["stop", "down"] = "down" if action == "down" else "stop"
             self._call("prepare_self_action", lambda: ends.prepare_self_action(nodes, wanted))
-
-    def missing_permissions(self) -> Permissions | None:
-        """See `Cloud.missing_permissions`."""
-        return self._call("missing_permissions", self.cloud.missing_permissions)
 
     def self_action(self, node: Node, action: str) -> SelfEnd:
         """See `EndsItself.self_action`; clouds without it answer with `none`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from styx.driver import Place
+from styx.driver import Permissions, Place
 from styx.errors import NoPlaceLeft, StyxError
 from styx.optimizer.problem import Requirement
 from styx.provision import offers
@@ -105,6 +105,12 @@ def _not_enabled(world: World, asked: Sequence[str], checks: dict[str, CheckRow]
             world.cloud(name)  # says how to install a missing plugin
             lines.append(f"{name} is not enabled yet: run `styx check {name}`")
     return "\n".join(lines)
+
+
+def permissions(world: World, name: str) -> Permissions | None:
+    """Which permissions one cloud's credentials have and lack; None where the driver has no such check."""
+    cloud = world.cloud(name)
+    return call(f"{name}.missing_permissions", cloud.missing_permissions, 60.0, world.observe)
 
 
 def check_cloud(world: World, name: str) -> CheckRow:
