@@ -139,9 +139,9 @@ class RunPodCloud(Vendor):
         return f"{self.server.url}/graphql"
 
     def __exit__(self, *error: Any) -> None:
-        for pod in list(self._pods.values()):
-            self._close(pod)
         super().__exit__(*error)
+        for pod in self._pods.values():
+            self._close(pod)
 
     # what is there -----------------------------------------------------------------------------------------------
 
@@ -341,10 +341,9 @@ class RunPodCloud(Vendor):
 
     @staticmethod
     def _close(pod: Pod) -> None:
-        for door in pod.doors.values():
-            with contextlib.suppress(OSError):
-                door.close()
-        pod.doors.clear()
+        with contextlib.suppress(KeyError):
+            while True:
+                pod.doors.popitem()[1].close()
 
     def _listed(self) -> list[Pod]:
         old = self.clock() - self.listing_lag_s
