@@ -21,10 +21,14 @@ def clouds(styx: Styx, machines: Machines) -> Iterator[Neoclouds]:
         yield made
 
 
+ON_LAMBDA = ("--infra", "lambda/us-east-1", "--instance-type", "gpu_1x_a10", "--yes")
+ON_RUNPOD = ("--infra", "runpod", "--gpus", "A10:1", "--yes")
+
+
+@pytest.mark.slow
 def test_lambda_from_launch_to_down(styx: Styx, clouds: Neoclouds) -> None:
     clouds.lambda_.script("launch", LOSE)  # the first machine is made, and nobody is told
-    where = ("--infra", "lambda/us-east-1", "--instance-type", "gpu_1x_a10", "--ports", "8080", "--yes")
-    said = styx("launch", "-c", "one", *where, "--", "hostname; whoami")
+    said = styx("launch", "-c", "one", *ON_LAMBDA, "--ports", "8080", "--", "hostname; whoami")
     assert said.stdout.split()[-1] == "ubuntu"
     (name,) = [one.name for one in clouds.lambda_.instances() if one.name not in clouds.foreign]
     assert name in said.stdout
@@ -37,40 +41,33 @@ def test_lambda_from_launch_to_down(styx: Styx, clouds: Neoclouds) -> None:
     clouds.assert_as_before()
 
 
-def test_runpod_from_launch_over_stop_and_start_to_down(styx: Styx, clouds: Neoclouds) -> None:
-    said = styx(
-        "launch", "-c", "two", "--infra", "runpod", "--gpus", "A10:1", "--yes", "--", "echo here > kept; id -un"
-    )
+@pytest.mark.slow
+def test_a_host_with_another_key_is_not_believed(styx: Styx, clouds: Neoclouds) -> None:
+    clouds.lambda_.doom(own_host_key=True)
+    said = styx("launch", "-c", "two", *ON_LAMBDA, "--", "true", code=None)
+    assert said.returncode in (68, 69)
+    assert "host key" in said.stderr
+    styx("down", "two", "--yes", code=None)
+    clouds.assert_as_before()
+
+
+@pytest.mark.slow
+def test_runpod_over_stop_and_start_and_a_loss_to_down(styx: Styx, clouds: Neoclouds) -> None:
+    styx("catalog", "refresh", "--cloud", "runpod")
+    said = styx("launch", "-c", "three", *ON_RUNPOD, "--", "echo here > kept; id -un")
     assert said.stdout.split()[-1] == "root"
     (pod,) = [one for one in clouds.runpod.pods() if one.name not in clouds.foreign]
     assert pod.host is not None
     clouds.assert_no_secret_told(styx.home, pod.host.result().root / "var", pod.host.result().root / "root")
-    styx("stop", "two", "--yes")
+    styx("stop", "three", "--yes")
     assert styx.json("status", "--refresh")[0]["state"] == "STOPPED"
-    styx("start", "two", "--yes")
-    assert styx("exec", "two", "--", "cat kept").stdout == "here\n"
-    styx("down", "two", "--yes")
-    clouds.assert_as_before()
-
-
-def test_a_machine_ended_behind_our_back_is_noticed_and_forgotten(styx: Styx, clouds: Neoclouds) -> None:
-    styx("launch", "-c", "three", "--infra", "runpod", "--gpus", "A10:1", "--yes", "--", "true")
-    (pod,) = [one for one in clouds.runpod.pods() if one.name not in clouds.foreign]
+    styx("start", "three", "--yes")
+    assert styx("exec", "three", "--", "cat kept").stdout == "here\n"
     clouds.runpod.vanish(pod.id)
     assert styx.json("status", "--refresh")[0]["state"] == "LOST"
-    clouds.runpod.alive = clouds.lambda_.alive = False
+    clouds.runpod.alive = False
     refused = styx("down", "three", "--yes", code=77)
     assert "RunPod says Unauthorized" in refused.stderr
-    clouds.runpod.alive = clouds.lambda_.alive = True
+    clouds.runpod.alive = True
     styx("down", "three", "--yes")
-    clouds.assert_as_before()
-
-
-def test_a_host_with_another_key_is_not_believed(styx: Styx, clouds: Neoclouds) -> None:
-    clouds.lambda_.doom(own_host_key=True)
-    where = ("--infra", "lambda/us-east-1", "--instance-type", "gpu_1x_a10", "--yes")
-    said = styx("launch", "-c", "four", *where, "--", "true", code=None)
-    assert said.returncode in (68, 69)
-    assert "host key" in said.stderr
-    styx("down", "four", "--yes", code=None)
     clouds.assert_as_before()

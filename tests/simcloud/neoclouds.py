@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,26 +24,12 @@ class Neoclouds:
 
     Attributes:
         foreign: Names of what was planted.
-        settings: Of the config, beside those of the two clouds.
     """
 
     styx: Styx
     lambda_: LambdaCloud
     runpod: RunPodCloud
     foreign: set[str] = field(default_factory=set)
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def configure(self, **settings: Any) -> None:
-        """Write the config file; later calls add to it."""
-        self.settings |= settings
-        clouds = {
-            "lambda": {"endpoint": self.lambda_.url},
-            "runpod": {"endpoint": self.runpod.url, "graphql_endpoint": self.runpod.graphql_url},
-            "local": {"enabled": False},
-        }
-        mine: Mapping[str, Any] = self.settings.pop("clouds", {})
-        self.styx.home.mkdir(parents=True, exist_ok=True)
-        (self.styx.home / "config.yaml").write_text(json.dumps({"clouds": clouds | dict(mine), **self.settings}))
 
     def ours(self) -> list[str]:
         """Names of everything in both accounts that was not planted."""
@@ -83,9 +69,12 @@ def neoclouds(styx: Styx, machines: Machines, **options: Any) -> Iterator[Neoclo
         home.mkdir(exist_ok=True)
         styx.env |= {"LAMBDA_API_KEY": lambdacloud.KEY, "RUNPOD_API_KEY": runpod.KEY, "HOME": str(home)}
         made = Neoclouds(styx, first, second, foreign)
-        made.configure()
+        clouds = {
+            "lambda": {"endpoint": first.url},
+            "runpod": {"endpoint": second.url, "graphql_endpoint": second.graphql_url},
+        }
+        styx.home.mkdir(parents=True, exist_ok=True)
+        (styx.home / "config.yaml").write_text(json.dumps({"clouds": clouds}))
         styx("check", "lambda", "runpod")
-        styx("catalog", "refresh", "--cloud", "lambda")
-        styx("catalog", "refresh", "--cloud", "runpod")
         yield made
         styx("down", "--all", "--yes", code=None)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from styx.driver import Local, Node, SelfEnd, Ssh
+from styx.driver import Local, Node, SelfEnd, Ssh, SshFailed
 from styx.errors import DeadlineExceeded, StyxError, Unreachable
 from styx.provision.jobs import cluster_info
 from styx.provision.leases import action_of
@@ -29,6 +29,8 @@ R = TypeVar("R")
 
 REACH_DEADLINE_S = 300.0
 """How long a machine that runs may take to answer for the first time."""
+FOREIGN_KEY_S = 20.0
+"""How long a host may show another key than its own: at first boot sshd can be up before its key is put in place."""
 SOON_IDLE_S = 600.0
 """Until the job is submitted, a node is not called idle before this: the launch itself is under way."""
 LEAST_IDLE_S = 5.0
@@ -80,14 +82,16 @@ def connect(world: World, node: Node, *, deadline_s: float = 30.0) -> Up:
     from styx.transport.base import NodeGone, Unusable
 
     agent = agent_file(world.store.folders.cache_dir("agent"))
-    deadline = world.timestamp() + deadline_s
+    began = world.timestamp()
     while True:
         transport = way_to(world, node)
         try:
             return Up(node, transport, ensure_agent(transport, node.cluster, node.rank, agent))
         except (Unreachable, DeadlineExceeded) as error:
             transport.close()
-            if isinstance(error, NodeGone | Unusable) or world.timestamp() + 2.0 > deadline:
+            foreign = isinstance(error, SshFailed) and error.reason == "host_key"
+            patience_s = min(deadline_s, FOREIGN_KEY_S) if foreign else deadline_s
+            if isinstance(error, NodeGone | Unusable) or world.timestamp() + 2.0 > began + patience_s:
                 raise
         except BaseException:
             transport.close()
