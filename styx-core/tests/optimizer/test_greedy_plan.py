@@ -147,7 +147,7 @@ def test_either_of_two_requirements_may_give_way():
     reason = only_reason(solve([gpu(8, 20.0), gpu(4, 5.0)], want(accelerator_count=8, max_usd_per_hour=6.0)))
     assert reason == (
         "needs 8 x accelerator; the nearest has 4 x H100; "
-        "or, leaving that out, needs at most $6 per hour and machine; the nearest has $20"
+        "or, keeping that, needs at most $6 per hour and machine; the nearest has $20"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -122,3 +124,44 @@ def test_a_cloud_that_has_nothing_says_what_it_lacks(client):
     plan = client.plan(task, LaunchOptions())
     assert {each.place.cloud for each in plan.offers} == {"ibm"}
     assert ("do", "needs instance type m5; there is m0, m1") in plan.losers
+
+
+KEYED = """
+import os
+from styx.plugin import CatalogRow, CredentialsError, Driver, Identity, Place
+class Keyed(Driver):
+    name = "keyed"
+    display_name = "Keyed"
+    def check(self):
+        with open({path!r}) as file:
+            if file.read() != "good":
+                raise CredentialsError("the key is wrong", hint="make a new one")
+        return Identity(account="acct", places={{Place(cloud="keyed", account="acct", region="r"): None}})
+    def fetch(self):
+        yield CatalogRow(cloud="keyed", instance_type="k", region="r", vcpus=8, memory_gib=64, usd_per_hour=0.01)
+    def create(self, request): return ()
+    def nodes(self, place, cluster, known=()): return ()
+    def terminate(self, nodes): pass
+"""
+
+
+def test_a_mended_key_counts_at_once_where_it_is_asked_for_and_after_an_hour_elsewhere(client, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("bad")
+    (tmp_path / "drivers" / "keyed.py").write_text(KEYED.format(path=str(key)))
+    again = connect(home=tmp_path, environ={"HOME": str(tmp_path)})
+    try:
+        assert [view.ok for view in again.check(["keyed"])] == [False]
+        with pytest.raises(NoPlaceLeft, match="keyed is not enabled: the key is wrong"):
+            search(again, resources={"infra": "keyed"})
+        key.write_text("good")
+        assert search(again).plan().choices[0].place.cloud != "keyed"  # remembered, and nobody asked for it
+        later = replace(again.world, now=lambda: datetime.now(UTC) + timedelta(hours=2))
+        assert Search(later, Task.from_dict({"run": "true"})).plan().choices[0].place.cloud == "keyed"
+        key.write_text("bad")
+        again.check(["keyed"])
+        key.write_text("good")
+        assert search(again, resources={"infra": "keyed"}).plan().choices[0].place.cloud == "keyed"
+    finally:
+        again.close()
+        sys.modules.pop("styx_private_drivers.keyed", None)

@@ -199,7 +199,7 @@ def _accelerator_checks(wanted: Requirement) -> list[Check]:
         return memory is None or _has_memory(row, memory, wanted.accelerator_memory_exact)
 
     what = name or _accelerator_words(vendor, memory, wanted.accelerator_memory_exact)
-    checks = [Check(what if name else f"an {what}", of_the_kind, accelerators_text)]
+    checks = [Check(f"{what}{_misspelt(name)}" if name else f"an {what}", of_the_kind, accelerators_text)]
     if count > 1:
         checks.append(
             Check(
@@ -210,6 +210,16 @@ def _accelerator_checks(wanted: Requirement) -> list[Check]:
             )
         )
     return checks
+
+
+def _misspelt(name: str) -> str:
+    """A near name in brackets, for one that nobody knows."""
+    from styx.models.acceleratornames import ACCELERATORS
+    from styx.models.accelerators import accelerator_facts
+    from styx.models.suggest import did_you_mean
+
+    near = None if accelerator_facts(name) else did_you_mean(name, ACCELERATORS)
+    return f" ({near})" if near else ""
 
 
 def _has_memory(row: CatalogRow, memory_gib: float, exact: bool) -> bool:

@@ -26,8 +26,8 @@ def why_none(asked: Sequence[Check], rows: Sequence[CatalogRow]) -> str:
         if nearest is None or len(failed) < nearest[0]:
             nearest = (len(failed), row, [asked[index] for index in failed])
     if alone:
-        shown = [asked[index].reason(alone[index]) for index in sorted(alone)[:_REASONS_SHOWN]]
-        return "; or, leaving that out, ".join(shown)
+        nearest_first = sorted(alone, key=lambda index: (asked[index].rank is None, index))[:_REASONS_SHOWN]
+        return "; or, keeping that, ".join(asked[index].reason(alone[index]) for index in nearest_first)
     if nearest is None:
         return "no enabled place offers any machine"
     _, row, lacks = nearest

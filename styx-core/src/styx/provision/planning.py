@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from styx.driver import Permissions, Place
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 EMBEDDED: Final = offers.EMBEDDED
 """The embedded cloud: chosen when asked for, or when no other cloud is enabled."""
+RECHECK_S: Final = 3600.0
+"""After so long a cloud that was found unusable is asked again when something is planned for any cloud."""
 
 
 def requirement(wanted: Resources) -> Requirement:
@@ -64,24 +68,59 @@ def label(wanted: Resources) -> str:
 
 
 def candidate_places(world: World, alternatives: Sequence[Requirement]) -> tuple[Place, ...]:
-    """Where machines may be made: clouds that a check enabled, and the embedded one by its own rule."""
-    checks = {check.cloud: check for check in world.store.checks()}
+    """Where machines may be made: clouds that a check enabled, and the embedded one by its own rule.
+
+    What a check found wrong is not believed for ever: a cloud that is asked for by name is asked again at once, the
+    others after `RECHECK_S`.
+    """
     asked = {each.cloud for each in alternatives if each.cloud}
+    anywhere = any(each.cloud is None for each in alternatives)
     allowed = world.config.allowed_clouds
+    checks = _checks(world, asked, allowed, anywhere=anywhere)
     enabled = {
         name: check
         for name, check in checks.items()
         if check.ok and name != EMBEDDED and (allowed is None or name in allowed)
     }
     places = [place for check in enabled.values() for place in check.places]
-    anywhere = any(each.cloud is None for each in alternatives)
     if EMBEDDED in asked or (anywhere and not enabled):
         places.extend(_embedded_places(world))
     if not anywhere:
         places = [place for place in places if place.cloud in asked]
     if not places:
-        raise NoPlaceLeft(_not_enabled(world, sorted(asked), checks), hint="run `styx check` to see what is missing")
+        hints = [check.hint for name, check in checks.items() if name in asked and not check.ok and check.hint]
+        hint = hints[0] if len(hints) == 1 else "run `styx check` to see what is missing"
+        raise NoPlaceLeft(_not_enabled(sorted(asked), checks), hint=hint)
     return tuple(dict.fromkeys(places))
+
+
+def few_enabled(places: Sequence[Place]) -> str | None:
+    """What to do about a plan that had nothing but the embedded cloud to choose from."""
+    if any(place.cloud != EMBEDDED for place in places):
+        return None
+    return "only this machine is enabled: `styx check` enables clouds, `styx optimize --assume-enabled` plans without"
+
+
+def _checks(
+    world: World, asked: Collection[str], allowed: Collection[str] | None, *, anywhere: bool
+) -> dict[str, CheckRow]:
+    """What is remembered of each cloud, after asking those again that were not usable."""
+    checks = {check.cloud: check for check in world.store.checks()}
+    since = world.now() - timedelta(seconds=RECHECK_S)
+    again = [name for name in sorted(asked) if not (name in checks and checks[name].ok)]
+    if anywhere:
+        again += [name for name, check in checks.items() if not check.ok and check.checked_at < since]
+    again = [name for name in dict.fromkeys(again) if name != EMBEDDED and (allowed is None or name in allowed)]
+    for name in again:
+        if name in asked:
+            world.cloud(name)  # says how to install a missing plugin
+    again = [name for name in again if name in world.hub.installed_clouds()]
+    if again:
+        with ThreadPoolExecutor(max_workers=len(again)) as pool:
+            fresh = list(pool.map(lambda name: check_cloud(world, name), again))
+        world.store.save_checks(fresh)
+        checks |= {check.cloud: check for check in fresh}
+    return checks
 
 
 def _embedded_places(world: World) -> tuple[Place, ...]:
@@ -91,7 +130,7 @@ def _embedded_places(world: World) -> tuple[Place, ...]:
     return check.places
 
 
-def _not_enabled(world: World, asked: Sequence[str], checks: dict[str, CheckRow]) -> str:
+def _not_enabled(asked: Sequence[str], checks: dict[str, CheckRow]) -> str:
     if not asked:
         return "no cloud is enabled"
     lines = []
@@ -102,8 +141,7 @@ def _not_enabled(world: World, asked: Sequence[str], checks: dict[str, CheckRow]
         elif check is not None:
             lines.append(f"{name} is not enabled: {check.message}")
         else:
-            world.cloud(name)  # says how to install a missing plugin
-            lines.append(f"{name} is not enabled yet: run `styx check {name}`")
+            lines.append(f"{name} is not among allowed_clouds of the config")
     return "\n".join(lines)
 
 

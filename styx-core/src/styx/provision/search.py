@@ -14,7 +14,7 @@ from styx.optimizer.graph import GraphProblem
 from styx.optimizer.plan import plan_gathered
 from styx.optimizer.problem import Choice, Loser, Plan, Problem, Requirement, Selector
 from styx.optimizer.reasons import why_none
-from styx.provision import budgets, offers
+from styx.provision import budgets, offers, planning
 from styx.provision.options import EVERY_TASK, OptimizeOptions
 from styx.provision.placing import Market, graph_of, problem_of
 
@@ -64,7 +64,7 @@ class Search:
             self.market.look_for(sum(each.instance_type is not None for each in blocked))
             plan = self._best(self.problem.model_copy(update={"blocked": tuple(blocked)}))
         if not plan.choices:
-            raise NoPlaceLeft(_why_nothing(plan))
+            raise NoPlaceLeft(_why_nothing(plan), hint=planning.few_enabled(self.market.places))
         return budgets.within(self._world, plan, self._hours)
 
     def choices(self, blocked: Sequence[Selector]) -> Sequence[Choice]:
