@@ -160,3 +160,27 @@ def test_a_line_without_end_is_not_held_for_ever() -> None:
     assert held.add(65541, b"y") == [(5, b"x" * 65536 + b"y")]
     assert held.add(65542, b"z\n") == [(65542, b"z\n")]
     assert held.rest() == []
+
+
+def test_a_rank_that_is_silent_after_the_jobs_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("styx.transport.logs.AFTER_END_S", 0.3)
+    asleep = threading.Event()
+
+    class Silent:
+        def call(self, *_: Any, **__: Any) -> dict[str, Any]:
+            asleep.wait(60)
+            raise Unreachable("at last")
+
+    ended = threading.Event()
+    sources = [
+        Source(0, FlakyAgent(b"first\n", []), 1, "run", 0, ended.is_set),
+        Source(1, Silent(), 1, "run", 0, ended.is_set),
+    ]
+    pieces = follow_all(sources)
+    assert next(pieces).data == b"first\n"
+    ended.set()
+    (last,) = list(pieces)
+    asleep.set()
+    assert last.rank == 1
+    assert isinstance(last.error, Unreachable)
+    assert "rank 1 no longer answers" in str(last.error)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from styx.driver import Node
 from styx.errors import (
     DeadlineExceeded,
     LocalIOError,
@@ -28,6 +29,8 @@ from styx_agent.protocol import MAX_WAIT_S, TERMINAL_STATES
 
 REACHABLE: Final = frozenset({ClusterState.INIT, ClusterState.UP})
 """States in which agents may answer."""
+TAIL_S: Final = 10.0
+"""How long a node may take to answer before the others' output is shown without its."""
 QUIESCE_S: Final = 5.0
 """How long a teardown tries to reach a node for its logs."""
 
@@ -150,11 +153,28 @@ def tail(
         return
     chosen = job(world, row, job_id)
     nodes = [node for node in row.nodes if node.rank < chosen.num_nodes and (not ranks or node.rank in ranks)]
-    ups = nodeup.in_parallel(lambda node: nodeup.connect(world, node), nodes)
+    failed: list[StyxError] = []
+
+    def attempt(node: Node) -> Up | None:
+        try:
+            return nodeup.connect(world, node, deadline_s=TAIL_S)
+        except (Unreachable, DeadlineExceeded) as error:
+            failed.append(error)
+            return None
+
+    ups = [up for up in nodeup.in_parallel(attempt, nodes) if up is not None]
     try:
-        yield from logs.live(world, row, chosen.job_id, ups, follow=follow, tail=tail, patience_s=60.0)
+        if ups:
+            yield from logs.live(world, row, chosen.job_id, ups, follow=follow, tail=tail, patience_s=60.0)
     finally:
         nodeup.close_all(ups)
+    if failed:
+        kept, there = logs.Kept(world, row.key, chosen.job_id), {up.node.rank for up in ups}
+        for stream in logs.STREAMS:
+            yield from kept.read(stream, [node.rank for node in nodes if node.rank not in there], tail)
+        if not ended(chosen.state):
+            raise failed[0]
+        world.hub.report(f"the output of job {chosen.job_id} may be incomplete: {failed[0].message}")
 
 
 def _kept(world: World, row: ClusterRow, job_id: int | None, tail: int, ranks: Sequence[int]) -> Iterator[logs.Output]:

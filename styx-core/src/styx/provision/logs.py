@@ -10,24 +10,30 @@ import contextlib
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from styx.errors import StyxError
+from styx.errors import DeadlineExceeded, StyxError, Unreachable
 from styx.provision.world import World
 from styx.state.rows import ClusterRow
-from styx_agent.protocol import FAILED_DRIVER, MAX_WAIT_S, PENDING, SETTING_UP, TERMINAL_STATES
+from styx_agent.protocol import FAILED_DRIVER, PENDING, SETTING_UP, TERMINAL_STATES
 
 if TYPE_CHECKING:
     from styx.provision.nodeup import Up
+    from styx.transport.agent import Caller
 
 STREAMS: Final = ("setup", "run")
 """In the order they are shown."""
 KEEP_BYTES: Final = 64 * 1024 * 1024
 """Most that `keep` fetches of one stream before a node goes away."""
 _PIECE_BYTES: Final = 1 << 20
+HEAD_SILENT_S: Final = 15.0
+"""How long rank 0 may say nothing, while other ranks answer, before it counts as lost."""
+_WATCH_S: Final = 5.0
+"""How long one question for the job's state is held."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def live(
     What is kept already is not fetched again.
 
     Raises:
-        StyxError: A node's log could not be read to its end; all others were.
+        StyxError: A node's log could not be read to its end; all others were. Of a job that ended it is only reported.
     """
     from styx.transport.logs import Source, follow_all
 
@@ -127,8 +133,8 @@ def live(
             size = kept.size(stream, rank)
             if size and not tail:
                 yield from kept.between(stream, rank, 0, size)
-            ended = watch.over(stream) if watch is not None else None
-            sources.append(Source(rank, up.agent, job_id, stream, -tail if tail else size, ended))
+            agent, ended = (up.agent, None) if watch is None else (watch.listening(up), watch.over(stream))
+            sources.append(Source(rank, agent, job_id, stream, -tail if tail else size, ended))
         for piece in follow_all(sources, wait=follow, patience_s=patience_s):
             if piece.error is not None:
                 failed = failed or piece.error
@@ -138,34 +144,80 @@ def live(
             except OSError as error:
                 world.hub.report(f"the output of job {job_id} can't be kept in {kept.folder}: {error.strerror}")
             yield Output(piece.rank, stream, piece.data)
-    if failed is not None:
+    if watch is not None and watch.lost:
+        raise Unreachable(
+            f"node 0 of {row.name} was lost: it does not answer, while others do",
+            hint=f"`styx status --refresh` asks the cloud; `styx down {row.name}` ends the rest",
+        )
+    if failed is not None and watch is not None and watch.ended:
+        world.hub.report(f"the output of job {job_id} is incomplete: {failed.message}")  # its end says more
+    elif failed is not None:
         raise failed
 
 
-class JobWatch:
-    """Follows a job's state on rank 0, for the streams of ranks whose agents do not know the job's end."""
+class Listening:
+    """A rank's agent; each of its answers is noted."""
 
-    def __init__(self, job_id: int, ups: Sequence[Up]) -> None:
-        self._job_id = job_id
+    def __init__(self, agent: Caller, note: Callable[[], None]) -> None:
+        self._agent, self._note = agent, note
+
+    def call(self, method: str, params: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0) -> dict[str, Any]:
+        """Ask the agent."""
+        answer = self._agent.call(method, params, timeout_s=timeout_s)
+        self._note()
+        return answer
+
+
+class JobWatch:
+    """Follows a job's state on rank 0, for the streams of ranks whose agents do not know the job's end.
+
+    Attributes:
+        lost: Rank 0 was silent for too long while another rank answered: without it no rank goes on.
+        ended: Rank 0 said that the job has ended.
+    """
+
+    def __init__(self, job_id: int, ups: Sequence[Up], clock: Callable[[], float] = time.monotonic) -> None:
+        self._job_id, self._clock = job_id, clock
         self._head = next((up for up in ups if up.node.rank == 0), None)
         self._state = ""
+        self._heard = dict.fromkeys((up.node.rank for up in ups), clock())
+        self.lost = self.ended = False
         if self._head is not None:
             threading.Thread(target=self._follow, name="styx job watch", daemon=True).start()
 
+    def listening(self, up: Up) -> Caller:
+        """The agent of a rank, as the streams shall ask it."""
+        return Listening(up.agent, lambda: self._hear(up.node.rank))
+
+    def _hear(self, rank: int) -> None:
+        self._heard[rank] = self._clock()
+
     def _follow(self) -> None:
         assert self._head is not None
+        agent = self.listening(self._head)
         try:
             while self._state not in TERMINAL_STATES:
-                asked = {"job_id": self._job_id, "not_state": self._state, "wait_s": MAX_WAIT_S}
-                self._state = str(self._head.agent.call("job.wait", asked, timeout_s=MAX_WAIT_S + 30.0)["state"])
+                asked = {"job_id": self._job_id, "not_state": self._state, "wait_s": _WATCH_S}
+                with contextlib.suppress(DeadlineExceeded):
+                    self._state = str(agent.call("job.wait", asked, timeout_s=_WATCH_S + 30.0)["state"])
+                    self.ended = self._state in TERMINAL_STATES
         except StyxError:
-            self._state = FAILED_DRIVER  # without rank 0 no rank goes on; its own stream says why
+            self._state = FAILED_DRIVER  # its own stream says why
 
     def over(self, stream: str) -> Callable[[], bool]:
         """Whether a stream has ended, as far as the job's state tells."""
         if stream == "setup":
-            return lambda: self._state not in ("", PENDING, SETTING_UP)
-        return lambda: self._state in TERMINAL_STATES
+            return lambda: self._gone() or self._state not in ("", PENDING, SETTING_UP)
+        return lambda: self._gone() or self._state in TERMINAL_STATES
+
+    def _gone(self) -> bool:
+        if self._head is None or self._state in TERMINAL_STATES:
+            return self.lost
+        now = self._clock()
+        others = [heard for rank, heard in self._heard.items() if rank]
+        if now - self._heard[0] > HEAD_SILENT_S and any(now - heard < _WATCH_S for heard in others):
+            self.lost = True
+        return self.lost
 
 
 def keep(world: World, row: ClusterRow, ups: Sequence[Up], job_ids: Sequence[int], *, patience_s: float = 2.0) -> None:

@@ -26,6 +26,7 @@ from styx.transport.base import MISSING_FILE, Channel, NodeGone, Transport, writ
 from styx_agent import protocol
 
 _READ_BYTES = 1 << 16
+_CLOSE_S = 0.5
 
 
 class Caller(Protocol):
@@ -234,8 +235,16 @@ class AgentConnection:
                 if self._client is not None:
                     self._client.close()
                     self._client = None
-                self._client = self._connect()
+                made = self._connect()
+                self._keep(made)
+            assert self._client is not None
             return self._client
+
+    def _keep(self, made: AgentClient) -> None:
+        if self._closed:  # while it was being made
+            made.close()
+            raise Unreachable(f"{self.who}: the connection was closed")
+        self._client = made
 
     def call(self, method: str, params: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0) -> dict[str, Any]:
         """Ask; on a broken connection connect and ask again, for up to `patience_s`."""
@@ -270,10 +279,14 @@ class AgentConnection:
             self.close()
 
     def close(self) -> None:
-        """Let go of the agent. Idempotent."""
-        with self._lock:
-            self._closed = True
+        """Let go of the agent. Idempotent; does not wait for a connection that is being made."""
+        self._closed = True
+        if not self._lock.acquire(timeout=_CLOSE_S):
+            return  # whoever makes the connection closes it
+        try:
             client, self._client = self._client, None
+        finally:
+            self._lock.release()
         if client is not None:
             client.close()
 

@@ -18,6 +18,8 @@ _CHUNK_BYTES = 1 << 18
 _TOLD_WAIT_S = 1.0
 """How long a read is held where the end is not known to the agent that holds it."""
 _LONGEST_HELD_LINE = 1 << 16
+AFTER_END_S = 4.0
+"""How long a rank may say nothing after all streams should have ended: then its node is not waited for any more."""
 
 
 def follow(
@@ -101,15 +103,16 @@ class Piece:
 def follow_all(sources: Sequence[Source], *, wait: bool = True, patience_s: float = 60.0) -> Iterator[Piece]:
     """Merge several ranks' streams as they come, never cutting a line of one by a line of another.
 
-    A rank whose log cannot be read yields one piece with `error`; the others go on.
+    A rank whose log cannot be read yields one piece with `error`; the others go on. So does a rank that is silent
+    although its stream has ended: its node was lost, which its connection may not know for a long time.
     """
-    pieces: queue.Queue[Piece | None] = queue.Queue(maxsize=256)
+    pieces: queue.Queue[tuple[int, Piece | None]] = queue.Queue(maxsize=256)
     stopped = threading.Event()
 
-    def put(piece: Piece | None) -> bool:
+    def put(rank: int, piece: Piece | None) -> bool:
         while not stopped.is_set():
             try:
-                pieces.put(piece, timeout=0.5)
+                pieces.put((rank, piece), timeout=0.5)
             except queue.Full:
                 continue
             return True
@@ -128,29 +131,43 @@ def follow_all(sources: Sequence[Source], *, wait: bool = True, patience_s: floa
                 ended=source.ended,
             ):
                 for start, lines in held.add(offset, data):
-                    if not put(Piece(source.rank, start, lines)):
+                    if not put(source.rank, Piece(source.rank, start, lines)):
                         return
             for start, lines in held.rest():
-                put(Piece(source.rank, start, lines))
+                put(source.rank, Piece(source.rank, start, lines))
         except StyxError as error:
             for start, lines in held.rest():
-                put(Piece(source.rank, start, lines))
-            put(Piece(source.rank, 0, b"", error))
+                put(source.rank, Piece(source.rank, start, lines))
+            put(source.rank, Piece(source.rank, 0, b"", error))
         finally:
-            put(None)
+            put(source.rank, None)
 
     for source in sources:
         threading.Thread(target=pump, args=(source,), name=f"log-{source.rank}", daemon=True).start()
-    running = len(sources)
+    running = {source.rank: source for source in sources}
+    quiet_since: float | None = None
     try:
         while running:
-            piece = pieces.get()  # each follower ends by itself: its waits are bounded, and it always puts None last
+            try:
+                rank, piece = pieces.get(timeout=0.5)
+            except queue.Empty:
+                over = all(source.ended is not None and source.ended() for source in running.values())
+                quiet_since = (quiet_since or time.monotonic()) if over else None
+                if quiet_since is not None and time.monotonic() - quiet_since > AFTER_END_S:
+                    yield from (_unheard(rank) for rank in sorted(running))
+                    return
+                continue
+            quiet_since = None
             if piece is None:
-                running -= 1
+                running.pop(rank, None)
             else:
                 yield piece
     finally:
         stopped.set()
+
+
+def _unheard(rank: int) -> Piece:
+    return Piece(rank, 0, b"", Unreachable(f"rank {rank} no longer answers; the end of its output may be missing"))
 
 
 class HeldLines:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from styx.backends.base import Backend, ReadyNode
 from styx.backends.ray.bundle import bundle
 from styx.backends.ray.environments import NodeEnvironments
-from styx.backends.ray.formation import Report, all_up, node_spec, stays
+from styx.backends.ray.formation import Report, all_up, node_spec, split, stays
 from styx.backends.ray.node import Node
 from styx.backends.ray.runtime import OwnRuntime, RayRuntime
 from styx.errors import DeadlineExceeded, InternalError, StyxError
@@ -75,8 +75,9 @@ class RayBackend(Backend):
             formation = Formation(version, members, pythons)
             if not all_up(reports, formation.specs(reports[0].cluster, reports[0].address)):
                 say(f"starting Ray {version} on {len(members)} nodes")
-                head_s, all_s = formation.start(reports[0], pool.map)
-                say(f"Ray is up on {len(members)} nodes: rank 0 listened after {head_s:.1f} s, all after {all_s:.1f} s")
+                began = time.monotonic()
+                up = formation.start(reports[0], pool.map)
+                say(f"Ray is up on {len(members)} nodes after {time.monotonic() - began:.1f} s{split(up)}")
         head = members[0]
         return {"argv": [pythons[0], "-s", head.program, "drive", "--root", head.root], "env": {}}
 
@@ -126,7 +127,7 @@ class Formation:
             version=self.version,
         )
 
-    def start(self, seen: Report, each: Callable[..., Any]) -> tuple[float, float]:
+    def start(self, seen: Report, each: Callable[..., Any]) -> list[Report]:
         """Start what is not as it should be: rank 0 first, then the others at the same time, then wait for all.
 
         Args:
@@ -134,9 +135,8 @@ class Formation:
             each: `map`, but for all at the same time.
 
         Returns:
-            After how many seconds rank 0's address was known, and after how many Ray was up on all nodes.
+            What each node says now that it is up.
         """
-        began = time.monotonic()
         head = self.members[0]
         if stays(seen, self._spec(0, seen.cluster, None)):
             token, cluster = str(head.ask("secret")["token"]), seen.cluster
@@ -145,13 +145,13 @@ class Formation:
         begun = self._ensure(0, self._spec(0, cluster, None), token)
         if begun.address is None:
             raise self._failed(head, begun)
-        head_s = time.monotonic() - began
         others = range(1, len(self.members))
         list(each(lambda place: self._ensure(place, self._spec(place, cluster, begun.address), token), others))
-        for node, report in zip(self.members, each(self._await, self.members), strict=True):
+        reports = list(each(self._await, self.members))
+        for node, report in zip(self.members, reports, strict=True):
             if report.state != "up":
                 raise self._failed(node, report)
-        return head_s, time.monotonic() - began
+        return reports
 
     def _ensure(self, place: int, spec: dict[str, Any], token: str) -> Report:
         node = self.members[place]

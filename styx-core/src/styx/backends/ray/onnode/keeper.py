@@ -137,7 +137,8 @@ class Keeper:
         began = time.monotonic()
         try:
             self._clear_sessions()
-            self.ports = ports.reserve(self.layout, self.spec["ip"], self.spec["key"])
+            head = int(self.spec["rank"]) == 0  # whose address the others know
+            self.ports = ports.reserve(self.layout, self.spec["ip"], self.spec["key"], keep=head)
             self._note(STARTING, None)
             report = self._launch()
         except (NodeFailure, OSError) as error:

@@ -30,6 +30,10 @@ def ray_environment(layout: Layout) -> Dict[str, str]:
         "RAY_prestart_worker_first_driver": "0",
         # Would kill Ray's own small workers when a job, which is none of them, fills the memory.
         "RAY_memory_monitor_refresh_ms": "0",
+        # A node that lost its power says nothing: without this, work is sent to it for minutes.
+        "RAY_health_check_period_ms": "2000",
+        "RAY_health_check_timeout_ms": "5000",
+        "RAY_health_check_failure_threshold": "3",
         # A node whose head came back with a new life leaves after this long; its keeper starts it again.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
         # Below a `uv run`, however far, Ray would upload the working folder and start its workers by uv, without Ray.

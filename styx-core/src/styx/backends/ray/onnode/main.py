@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 
 from .layout import Layout, NodeFailure, read_json, spec_digest, write_json, write_private
 
-_REPORTED = ("state", "error", "digest", "address", "cluster", "lives")
+_REPORTED = ("state", "error", "digest", "address", "cluster", "lives", "launched_s")
 
 
 def main(argv: Optional[List[str]] = None) -> int:

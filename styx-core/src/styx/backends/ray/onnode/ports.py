@@ -44,8 +44,15 @@ def candidates(claimed: Iterable[int], first: int) -> List[int]:
     return [base for base in every[start:] + every[:start] if base not in taken]
 
 
-def reserve(layout: Layout, ip: str, key: str) -> Dict[str, int]:
+def reserve(layout: Layout, ip: str, key: str, keep: bool = True) -> Dict[str, int]:
     """Choose a block for this node of the cluster `key` and claim it. A node that has one keeps it while it is free.
+
+    Args:
+        layout: This node's.
+        ip: Where the ports must be free.
+        key: The cluster.
+        keep: False: take another block than last time. The others may hold connections that never learnt of this
+            node's end, and would use them again for the same address.
 
     Raises:
         NodeFailure: No block is free.
@@ -60,8 +67,10 @@ def reserve(layout: Layout, ip: str, key: str) -> Dict[str, int]:
                 shutil.rmtree(claim.temp, ignore_errors=True)
         taken = [claim.base for claim in claims() if claim.root != layout.root]
         order = candidates(taken, random.randrange(FIRST, LAST))  # noqa: S311 - spreads, hides nothing
-        if mine in order:
+        if mine in order and keep:
             order.insert(0, mine)
+        elif mine in order:
+            order.append(order.pop(order.index(mine)))
         for base in order:
             chosen = block(base)
             # Coordinators of running jobs outlive a restart of Ray, and theirs are among the worker ports. Ray looks
