@@ -55,7 +55,7 @@ def request(ours: SshPools, count: int = 1, slug: str = "job", accelerator: str 
 def test_shapes_are_rows(door: FolderDoor) -> None:
     plain, gpu = driver(door).fetch()
     assert (plain.region, plain.vcpus, plain.accelerator_name, plain.usd_per_hour) == ("lab", 8, None, 0)
-    assert (gpu.accelerator_name, gpu.accelerator_count, gpu.accelerator_memory_gib) == ("H100", 2, 79.6)
+    assert (gpu.accelerator_name, gpu.accelerator_count, gpu.accelerator_memory_gib) == ("H100", 2, 80)
     assert gpu.instance_type.endswith("-2xH100")
 
 

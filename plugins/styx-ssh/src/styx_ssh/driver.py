@@ -44,6 +44,8 @@ from styx_ssh.shapes import Facts, by_shape, facts_of
 ACCOUNT = "own-machines"
 DEFAULT_FILE = "ssh_node_pools.yaml"
 _RELEASE_S = 50.0
+_AWAY_S = 30.0
+"""A host that did not answer is not asked again so soon, when it is only one of many to choose from."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class SshPools(Driver[SshConfig], QuotesLive, OpensPorts, EndsItself):
         self._hosts = Hosts(self.context, self.config.reach_s)
         self._book = Book(self.context.home)
         self._creating = threading.Lock()
+        self._away_since: dict[str, tuple[float, StyxError]] = {}
 
     # who and what ------------------------------------------------------------------------------------------------
 
@@ -146,10 +149,10 @@ class SshPools(Driver[SshConfig], QuotesLive, OpensPorts, EndsItself):
             hosts = self._pools().get(pool)
             if hosts is None:
                 raise DriverError(f"there is no pool {pool} in {self._file}", hint=f"pools: {', '.join(self._pools())}")
-            looks = dict(zip((host.id for host in hosts), each(hosts, self._detect), strict=True))
+            looks = dict(zip((host.id for host in hosts), each(hosts, self._consider), strict=True))
             seen = [look for look in looks.values() if isinstance(look, Seen)]
             have = self._already(request, seen)
-            self._away(request, have, looks)
+            self._refuse_unknown(request, have, looks)
             missing = [rank for rank in range(request.count) if rank not in have]
             free = [one for one in seen if one.lease is None and _is_usable(one) and _is_shape(one, request.offer)]
             if len(free) < len(missing):
@@ -170,7 +173,7 @@ class SshPools(Driver[SshConfig], QuotesLive, OpensPorts, EndsItself):
             have.setdefault(lease.rank, node)
         return have
 
-    def _away(self, request: NodeRequest, have: dict[int, Node], looks: dict[str, Seen | StyxError]) -> None:
+    def _refuse_unknown(self, request: NodeRequest, have: dict[int, Node], looks: dict[str, Seen | StyxError]) -> None:
         """Stop when a host that this request may have leased does not answer: nobody knows whether it did."""
         for note in self._book.notes(request.place.region, self.context.store):
             look = looks.get(f"{note.lease.pool}/{note.lease.host}")
@@ -413,9 +416,20 @@ class SshPools(Driver[SshConfig], QuotesLive, OpensPorts, EndsItself):
         said = answer.one("lease")
         return Seen(host, facts_of(host, answer), parse(said) if said else None)
 
+    def _consider(self, host: Host, timeout_s: float | None = None) -> Seen:
+        """A look at one host of several; one that has just been seen to be away is believed to be so still."""
+        since, error = self._away_since.get(host.id, (0.0, None))
+        if error is not None and self.context.clock() - since < _AWAY_S:
+            raise error
+        try:
+            return self._detect(host, timeout_s)
+        except SshFailed as failure:
+            self._away_since[host.id] = (self.context.clock(), failure)
+            raise
+
     def _look_around(self, hosts: Sequence[Host], timeout_s: float | None = None) -> list[Seen]:
         """Hosts that answer. Not one of several is a failure to be told, not an empty pool."""
-        looks = each(hosts, lambda host: self._detect(host, timeout_s))
+        looks = each(hosts, lambda host: self._consider(host, timeout_s))
         seen = [look for look in looks if isinstance(look, Seen)]
         failed = [(host, look) for host, look in zip(hosts, looks, strict=True) if isinstance(look, StyxError)]
         if failed and not seen:

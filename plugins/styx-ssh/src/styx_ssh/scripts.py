@@ -56,7 +56,7 @@ echo "machine=$(uname -sm)"
 echo "connection=$SSH_CONNECTION"
 echo "addresses=$(hostname -I 2>/dev/null)"
 [ -e "$HOME/sky_workdir" ] && echo 'workdir=there'
-for python in python3 /usr/bin/python3 /usr/local/bin/python3 python; do
+for python in python3 /usr/bin/python3 /usr/local/bin/python3 "$HOME/.styx-agent/python/bin/python3" python; do
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && echo "python=$python" && break
 done
 PATH=$PATH:/usr/local/nvidia/bin:/usr/local/cuda/bin

@@ -33,7 +33,7 @@ class Shape:
         if self.arch != "x86_64":
             parts.append(self.arch)
         if self.usd_per_hour:
-            parts.append(f"${self.usd_per_hour:g}")
+            parts.append(f"at-{self.usd_per_hour:g}usd")
         return "-".join(parts)
 
 
@@ -91,7 +91,7 @@ def _accelerators(lines: Iterable[str]) -> tuple[str | None, int, float | None]:
     for line in lines:
         product, _, memory = line.rpartition(",")
         try:
-            gib = round(float(memory) / 1024, 1)
+            gib = float(round(float(memory) / 1024))
         except ValueError:
             continue
         name = accelerator_of_product(product.strip(), gib)

@@ -120,7 +120,10 @@ class InProcess(CatalogCalls):
                 warnings=tuple(budgets.check(world, row.place.cloud, price)) if paid else (),
             )
         plan = Search(world, task, options.hours, explain=True).plan()
-        offers = [convert.planned(each, free=world.cloud(each.place.cloud).free) for each in plan.choices]
+        offers = [
+            convert.planned(each, free=world.cloud(each.place.cloud).free and not each.usd_per_hour)
+            for each in plan.choices
+        ]
         return LaunchPlan(
             cluster=options.cluster or launch.fresh_name(world, task),
             reuse=False,

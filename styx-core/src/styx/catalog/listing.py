@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from styx.catalog.stock import Stock
 
 TYPES_SHOWN: Final = 5
+_COLUMNS: Final = (
+    "accelerator_name", "accelerator_count", "accelerator_vendor", "accelerator_memory_gib", "cloud", "region", "zone",
+    "market", "instance_type", "vcpus", "memory_gib", "usd_per_hour", "as_of", "source",
+)  # fmt: skip
 _TOLERANCE_GIB: Final = 0.5
 
 
@@ -65,7 +69,7 @@ def accelerators(frames: Sequence[pl.DataFrame], asked: Asked) -> list[Accelerat
 
     if not frames:
         return []
-    rows = pl.concat(frame.filter(pl.col("accelerator_name").is_not_null()) for frame in frames)
+    rows = pl.concat(frame.filter(pl.col("accelerator_name").is_not_null()).select(_COLUMNS) for frame in frames)
     _known(rows, asked)
     rows = rows.filter(_holds(asked))
     by = ["accelerator_name", "accelerator_count", "cloud", *(["region"] if asked.every_region else [])]

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from styx.catalog import listing
-from styx.catalog.cache import BASE, CacheFile, Damaged, cached_clouds, in_order, numbered, rows_of
+from styx.catalog.cache import BASE, CacheFile, Damaged, cached_clouds, frame_of, in_order, numbered, rows_of
 from styx.catalog.filters import Condition, all_of, conditions, on_market, one_of
 from styx.catalog.results import AcceleratorQuery, AcceleratorView, CatalogInfo
 from styx.catalog.schema import KEY
-from styx.catalog.stock import Guard, Stock, unguarded, utc_now
-from styx.driver import CatalogRow, FeatureSet, Place, QuotesLive
+from styx.catalog.stock import PLAN_DEADLINE_S, Guard, Stock, unguarded, utc_now
+from styx.driver import CatalogRow, FeatureSet, OfferQuery, Place, QuotesLive
 from styx.errors import PluginError, StyxError
 
 if TYPE_CHECKING:
@@ -186,7 +187,24 @@ class Catalog:
         asked = listing.parsed(query)
         clouds = self._listed_clouds(asked.cloud)
         frames = [self._rows(clouds, spot).rows for spot in (False, True)] if clouds else []
+        if asked.cloud is not None and not clouds:
+            frames = self._quoted(asked.cloud)
         return listing.accelerators(frames, asked)
+
+    def _quoted(self, cloud: str) -> list[pl.DataFrame]:
+        """What a cloud without a catalog offers just now. It is asked only when it is named: an answer takes a while.
+
+        Raises:
+            StyxError: It gave no answer.
+        """
+        cls = self.hub.driver_class(cloud)
+        if cls is None or not issubclass(cls, QuotesLive):
+            return []
+        source = self.hub.cloud(cloud)
+        assert isinstance(source, QuotesLive)
+        asked = partial(source.offers, OfferQuery(), PLAN_DEADLINE_S)
+        rows = self.stock.guard(f"{cloud}.offers", asked, PLAN_DEADLINE_S)
+        return [frame_of(rows)] if rows else []
 
     def info(self) -> list[CatalogInfo]:
         """Every layer of every cloud, as it is now; asks no network and makes no file."""
