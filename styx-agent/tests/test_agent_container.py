@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -159,9 +160,13 @@ def test_a_job_waits_for_no_container_that_failed(tools):
 # in real containers -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def podman(tmp_path_factory):
-    podman = PrivatePodman(tmp_path_factory.mktemp("podman"))
+KINDS = ["podman", *(["docker"] if shutil.which("docker") else [])]
+"""Podman by its own command and, where docker's command is there, by that one through podman's service."""
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def podman(request, tmp_path_factory):
+    podman = PrivatePodman(tmp_path_factory.mktemp("podman"), api=request.param == "docker")
     podman.image("styx-test:1")
     yield podman
     podman.close()
@@ -241,7 +246,7 @@ def test_jobs_and_container_survive_the_agent_and_the_container_is_brought_back(
     ended = inside.wait(lost)
     assert (ended["state"], ended["reason"]) == ("FAILED", "its container has ended")
     assert inside.run("cat /etc/image")[1] == "styx-test:1"
-    podman.docker("rm", "-f", "-t", "0", f"{inside.key}-0")
+    podman.docker("rm", "-f", f"{inside.key}-0")
     assert inside.run("cat /etc/image")[1] == "styx-test:1"
     inside.call("shutdown")
     assert podman.docker("ps", "-q").stdout == ""

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,17 +31,42 @@ exec {podman} --root {folder}/storage --runroot {folder}/run --storage-driver vf
 """
 
 
-class PrivatePodman:
-    """Attributes: `folder`, everything of it; `bin`, a folder for PATH with `docker` in it."""
+_CLIENT = """#!/bin/sh
+export DOCKER_HOST=unix://{folder}/api.sock
+exec {docker} "$@"
+"""
 
-    def __init__(self, folder: Path) -> None:
+
+class PrivatePodman:
+    """A podman, or with `api` docker's own program that talks to podman's service.
+
+    Attributes:
+        folder: Everything of it.
+        bin: A folder for PATH with `docker` in it.
+    """
+
+    def __init__(self, folder: Path, *, api: bool = False) -> None:
         self.folder = folder
+        self._service: subprocess.Popen[bytes] | None = None
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
         (folder / "containers.conf").write_text(_CONF)
         script = self.bin / "docker"
         script.write_text(_DOCKER.format(folder=folder, podman=shutil.which("podman") or "/usr/bin/podman"))
         script.chmod(0o755)
+        if api:
+            self._serve(script)
+
+    def _serve(self, script: Path) -> None:
+        podman = self.folder / "podman"
+        script.rename(podman)
+        script.write_text(_CLIENT.format(folder=self.folder, docker=shutil.which("docker") or "docker"))
+        script.chmod(0o755)
+        service = [str(podman), "system", "service", "-t", "0", f"unix://{self.folder}/api.sock"]
+        self._service = subprocess.Popen(service, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30.0
+        while self.docker("ps", "-q", check=False).returncode and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def docker(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run it."""
@@ -74,7 +100,10 @@ class PrivatePodman:
     def close(self) -> None:
         """Remove every container and image."""
         for name in self.containers():
-            self.docker("rm", "-f", "-v", "-t", "0", name, check=False)
+            self.docker("rm", "-f", "-v", name, check=False)
+        if self._service is not None:
+            self._service.terminate()
+            self._service.wait(30.0)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
