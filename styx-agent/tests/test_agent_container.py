@@ -220,11 +220,11 @@ def test_cancel_ends_all_that_a_job_runs_in_the_container(inside, podman, until)
     other = inside.submit("sleep 4000")
     hard = "(trap '' TERM; sleep 3001 & env -i sleep 3002 & setsid sleep 3003 & wait) & wait"
     job = inside.submit(f"env -i bash -c {shlex.quote('sleep 3004 & exit')} ; {hard}")
-    until(lambda: len(in_container(podman, inside, "sleep 300")) >= 4)
+    until(lambda: len(in_container(podman, inside, "sleep 300")) >= 4, timeout=90)
     assert inside.call("job.cancel", job_ids=[job], grace_s=0.3) == {"cancelled": [job], "survivors": []}
     assert in_container(podman, inside, "sleep 300") == []
     assert len(in_container(podman, inside, "sleep 4000")) > 0
-    assert inside.wait(job)["state"] == "CANCELLED"
+    assert inside.wait(job, timeout=120)["state"] == "CANCELLED"
     inside.call("job.cancel", job_ids=[other])
     left, _ = inside.run("sleep 3005 & exit 0")
     assert left["state"] == "SUCCEEDED"
@@ -235,21 +235,21 @@ def test_cancel_ends_all_that_a_job_runs_in_the_container(inside, podman, until)
 @pytest.mark.debian("runc", "runc", "--version")
 def test_jobs_and_container_survive_the_agent_and_the_container_is_brought_back(inside, podman, until):
     job = inside.submit("echo begun; while [ ! -e $HOME/go ]; do sleep 0.1; done; echo done")
-    until(lambda: "begun" in inside.peek(job))
+    until(lambda: "begun" in inside.peek(job), timeout=90)
     inside.kill("agent")
     (inside.home / "go").touch()
-    assert inside.wait(job)["state"] == "SUCCEEDED"
+    assert inside.wait(job, timeout=120)["state"] == "SUCCEEDED"
     assert inside.log(job) == "begun\ndone\n"
     lost = inside.submit("echo up; sleep 3006")
-    until(lambda: "up" in inside.peek(lost))
+    until(lambda: "up" in inside.peek(lost), timeout=90)
     podman.docker("kill", f"{inside.key}-0")
-    ended = inside.wait(lost)
+    ended = inside.wait(lost, timeout=120)
     assert (ended["state"], ended["reason"]) == ("FAILED", "its container has ended")
     assert inside.run("cat /etc/image")[1] == "styx-test:1"
     podman.docker("rm", "-f", f"{inside.key}-0")
     assert inside.run("cat /etc/image")[1] == "styx-test:1"
     inside.call("shutdown")
     assert podman.docker("ps", "-q").stdout == ""
-    until(lambda: not inside.processes())
+    until(lambda: not inside.processes(), timeout=60)
     inside.start()
     assert inside.run("cat /etc/image")[1] == "styx-test:1"

@@ -316,7 +316,7 @@ def end(box: Box, job: str, phase: Optional[str], grace_s: float) -> List[str]:
     return ["perhaps some in the container (%s)" % said.last]
 
 
-_OWN = 'find "$1" -xdev ! -uid "$2" -exec chown -h "$2:$3" {} +'
+_OWN = 'find "$1" -xdev ! -uid "$2" -exec chown -h "$2:$3" {} + || chown -R -h "$2:$3" "$1"'
 
 
 def own(box: Box, folder: str) -> None:

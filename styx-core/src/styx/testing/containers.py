@@ -15,7 +15,24 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-_PROGRAMS = ("bash", "sh", "cat", "env", "grep", "id", "ls", "mkdir", "ps", "rm", "setsid", "sleep", "stat", "touch")
+_PROGRAMS = (
+    "bash",
+    "sh",
+    "cat",
+    "chown",
+    "env",
+    "find",
+    "grep",
+    "id",
+    "ls",
+    "mkdir",
+    "ps",
+    "rm",
+    "setsid",
+    "sleep",
+    "stat",
+    "touch",
+)
 _FOLDERS = ("tmp", "root", "proc", "dev", "sys", "etc", "run", "var")
 _CONF = """
 [containers]
