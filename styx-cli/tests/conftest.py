@@ -33,6 +33,7 @@ from styx.api import (
 )
 from styx.driver import Place
 from styx.errors import NotFound
+from styx.provision.sshconfig import SshSetup
 from styx_cli.app import App
 from styx_cli.main import run
 
@@ -94,6 +95,7 @@ class FakeClient:
     """How the submitted job ends."""
     tail_raises: BaseException | None = None
     closed: bool = False
+    ssh_included: bool = False
 
     def _ask(self, *what: Any) -> None:
         self.asked.append(what)
@@ -223,9 +225,24 @@ class FakeClient:
         self.asked.append(("catalog_refresh", tuple(clouds), source))
         return self.refreshed
 
-    def interactive(self, cluster: str, *, node: int = 0, argv: Sequence[str] = ()) -> int:
-        self.asked.append(("interactive", cluster, node, tuple(argv)))
+    def interactive(
+        self,
+        cluster: str,
+        *,
+        node: int = 0,
+        argv: Sequence[str] = (),
+        forwards: Sequence[Any] = (),
+        say: Callable[[str], None] | None = None,
+    ) -> int:
+        self.asked.append(("interactive", cluster, node, tuple(argv), *map(str, forwards)))
         return 42
+
+    def ssh_setup(self, *, apply: bool = False) -> SshSetup:
+        self.asked.append(("ssh_setup", apply))
+        self.ssh_included = self.ssh_included or apply
+        return SshSetup(
+            Path("/styx/ssh/config"), Path("/user/.ssh/config"), "Include /styx/ssh/config", self.ssh_included
+        )
 
     def names(self) -> list[str]:
         return [each.name for each in self.clusters]

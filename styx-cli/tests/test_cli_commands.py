@@ -380,6 +380,31 @@ def test_ssh_passes_the_command_and_its_exit_code(client: Any, cli: Any, made: A
     assert client.did("interactive") == [("interactive", "dev", 1, ("ls", "-l"))]
 
 
+def test_ssh_forwards_ports(client: Any, cli: Any, made: Any) -> None:
+    client.clusters = [made.cluster("dev")]
+    assert cli("ssh", "dev", "-L", "8080", "-L", "1:db:2", "-L", "[::1]:0:[::2]:3").code == 42
+    (asked,) = client.did("interactive")
+    assert asked[4:] == ("127.0.0.1:8080 -> 127.0.0.1:8080", "127.0.0.1:1 -> db:2", "::1:0 -> ::2:3")
+    for wrong in ("x", "1:2:3:4:5", "70000", "8080:0", ":80", "80:"):
+        done = cli("ssh", "dev", "-L", wrong)
+        assert (done.code, "is not a port to forward" in done.err) == (2, True)
+    assert cli("ssh", "dev", "-N").code == 2
+    assert cli("ssh", "dev", "-N", "-L", "80", "--", "ls").code == 2
+    assert cli("ssh").code == 2
+
+
+def test_ssh_setup_asks_once(client: Any, cli: Any) -> None:
+    assert cli("ssh", "--setup").code == 73
+    assert cli("ssh", "--setup", terminal=True, answer="no\n").code == 73
+    assert ("ssh_setup", True) not in client.asked
+    done = cli("ssh", "--setup", terminal=True, answer="y\n")
+    assert (done.code, "now includes /styx/ssh/config" in done.out) == (0, True)
+    assert "Include /styx/ssh/config" in done.err
+    assert "now" not in cli("ssh", "--setup").out
+    assert client.did("ssh_setup").count(("ssh_setup", True)) == 1
+    assert cli("ssh", "--setup", "dev").code == 2
+
+
 def test_why(client: Any, cli: Any) -> None:
     client.story = Story(cluster="dev", key="k", state=ClusterState.UP, note=None, attempts=(), events=())
     assert cli("why", "dev").out == "dev (k) is UP\n"

@@ -171,7 +171,7 @@ class Hub:
         self._user = user
         self._tables = dict(clouds or {})
         self._workspace = workspace
-        self._user_home = user_home or Path(os.path.expanduser(self._environ.get("HOME", "~")))
+        self.user_home = user_home or Path(os.path.expanduser(self._environ.get("HOME", "~")))
         self._clock = clock
         self._remote = remote
         self._http = http or _http_client
@@ -198,7 +198,7 @@ class Hub:
             user=self._user,
             clouds=clouds,
             workspace=self._workspace,
-            user_home=self._user_home,
+            user_home=self.user_home,
             clock=self._clock,
             remote=self._remote,
             http=self._http,
@@ -313,7 +313,7 @@ class Hub:
             store=self._store_id,
             config=config,
             home=self.home,
-            user_home=self._user_home,
+            user_home=self.user_home,
             secrets=self._environment_secret,
             clock=self._clock,
             http=self._http,
@@ -326,7 +326,7 @@ class Hub:
         from styx.transport.ssh.logins import Logins
         from styx.transport.ssh.target import UserConfig
 
-        config = UserConfig(self._user_home, self._environ, user=self._environ.get("LOGNAME") or self._user)
+        config = UserConfig(self.user_home, self._environ, user=self._environ.get("LOGNAME") or self._user)
         return Logins(self.folders, config, self.report)
 
     def _environment_secret(self, name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -28,7 +29,9 @@ from styx.state.rows import Event
 
 if TYPE_CHECKING:
     from styx.models import Document, JobGroup, Pipeline, Task
+    from styx.models.forwards import PortForward
     from styx.provision.options import LaunchOptions, OptimizeOptions
+    from styx.provision.sshconfig import SshSetup
 
 Say = Callable[[Event], None]
 """Receives each event of a running operation as it happens."""
@@ -163,8 +166,44 @@ class Client(Protocol):
             UsageError: The query can't be read.
         """
 
-    def interactive(self, cluster: str, *, node: int = 0, argv: Sequence[str] = ()) -> int:
-        """Give the terminal to a shell (or `argv`) on a node; returns its exit code."""
+    def interactive(
+        self,
+        cluster: str,
+        *,
+        node: int = 0,
+        argv: Sequence[str] = (),
+        forwards: Sequence[PortForward] = (),
+        say: Callable[[str], None] | None = None,
+    ) -> int:
+        """Give the terminal to a shell (or `argv`) on a node; returns its exit code.
+
+        Args:
+            cluster: Its name.
+            node: The rank.
+            argv: What to run in place of a login shell.
+            forwards: Ports of this machine that lead to the node meanwhile.
+            say: Told of forwarded connections that could not be carried.
+        """
+
+    def forward(
+        self,
+        cluster: str,
+        forwards: Sequence[PortForward],
+        *,
+        node: int = 0,
+        say: Callable[[str], None] | None = None,
+    ) -> AbstractContextManager[list[PortForward]]:
+        """Let ports of this machine lead to a node for as long as the result is entered.
+
+        It gives the forwards with the local ports that were really taken.
+
+        Raises:
+            NotExecutable: The node is not reached over SSH.
+            LocalIOError: A port of this machine is in use.
+        """
+
+    def ssh_setup(self, *, apply: bool = False) -> SshSetup:
+        """How plain `ssh CLUSTER` stands; with `apply`, one `Include` line is put into `~/.ssh/config`."""
 
     def names(self) -> list[str]:
         """Live cluster names, for completion."""

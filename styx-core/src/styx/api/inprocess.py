@@ -26,7 +26,7 @@ from styx.api.views import (
     Story,
     SweepReport,
 )
-from styx.errors import NotFound, PermissionRefused, StyxError
+from styx.errors import NotFound, PermissionRefused, StyxError, WrongState
 from styx.provision import (
     budgets,
     launch,
@@ -36,6 +36,7 @@ from styx.provision import (
     notices,
     planning,
     reconcile,
+    sshconfig,
     submit,
     sweep,
     teardown,
@@ -49,6 +50,9 @@ from styx.state.rows import ClusterRow, ClusterState
 
 if TYPE_CHECKING:
     from styx.models import Document, JobGroup, Pipeline, Task
+    from styx.models.forwards import PortForward
+    from styx.provision.sshconfig import SshSetup
+    from styx.transport.base import Transport
 
 
 class InProcess(CatalogCalls):
@@ -281,14 +285,52 @@ class InProcess(CatalogCalls):
         """See `Client.names`."""
         return [row.name for row in self.world.store.clusters(workspace=self.world.workspace)]
 
-    def interactive(self, cluster: str, *, node: int = 0, argv: Sequence[str] = ()) -> int:
+    def interactive(
+        self,
+        cluster: str,
+        *,
+        node: int = 0,
+        argv: Sequence[str] = (),
+        forwards: Sequence[PortForward] = (),
+        say: Callable[[str], None] | None = None,
+    ) -> int:
         """See `Client.interactive`."""
+        with self._way_in(cluster, node, forwards, say) as (transport, _):
+            return transport.interactive(argv)
+
+    @contextlib.contextmanager
+    def forward(
+        self,
+        cluster: str,
+        forwards: Sequence[PortForward],
+        *,
+        node: int = 0,
+        say: Callable[[str], None] | None = None,
+    ) -> Iterator[list[PortForward]]:
+        """See `Client.forward`."""
+        with self._way_in(cluster, node, forwards, say) as (_, taken):
+            yield taken
+
+    @contextlib.contextmanager
+    def _way_in(
+        self, cluster: str, rank: int, forwards: Sequence[PortForward], say: Callable[[str], None] | None
+    ) -> Iterator[tuple[Transport, list[PortForward]]]:
         row = launch.find(self.world, cluster)
-        found = next((each for each in row.nodes if each.rank == node), None)
-        if found is None:
-            raise NotFound(f"{cluster} has no node {node}", hint=f"it has nodes 0 to {row.num_nodes - 1}")
-        with contextlib.closing(nodeup.connect(self.world, found)) as up:
-            return up.transport.interactive(argv)
+        node = next((each for each in row.nodes if each.rank == rank), None)
+        if node is None:
+            raise NotFound(f"{cluster} has no node {rank}", hint=f"it has nodes 0 to {row.num_nodes - 1}")
+        if row.state in (ClusterState.STOPPED, ClusterState.STOPPING):
+            raise WrongState(f"{cluster} is {row.state}", hint=f"`styx start {cluster}` brings it back")
+        with contextlib.closing(nodeup.way_to(self.world, node)) as transport, contextlib.ExitStack() as stack:
+            taken: list[PortForward] = []
+            if forwards:
+                carried = stack.enter_context(contextlib.closing(transport.forward(forwards, say or (lambda _: None))))
+                taken = carried.forwards
+            yield transport, taken
+
+    def ssh_setup(self, *, apply: bool = False) -> SshSetup:
+        """See `Client.ssh_setup`."""
+        return sshconfig.setup(self.world, apply=apply)
 
     # telling -----------------------------------------------------------------------------------------------------
     def why(self, cluster: str) -> Story:

@@ -59,8 +59,13 @@ class Claim:
         return row
 
     def update(self, **changes: Any) -> ClusterRow:
-        """Write fields, fenced by the epoch."""
-        return self.world.store.update_cluster(self.key, self.epoch, changes)
+        """Write fields, fenced by the epoch; what plain `ssh` knows of the cluster follows."""
+        row = self.world.store.update_cluster(self.key, self.epoch, changes)
+        if "nodes" in changes or "state" in changes:
+            from styx.provision import sshconfig
+
+            sshconfig.keep_true(self.world)
+        return row
 
     def close(self) -> None:
         """Give the cluster back."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import BinaryIO, Protocol
 
 from styx.driver import Completed as Completed
-from styx.errors import Unreachable
+from styx.errors import NotExecutable, Unreachable
+from styx.models.forwards import PortForward
 
 
 class NodeGone(Unreachable):
@@ -62,6 +63,16 @@ class AgentProgram(Protocol):
 
     def read_for(self, magic: str) -> bytes:
         """Its bytes for an interpreter with that magic number of compiled code."""
+
+
+class Forwarding(Protocol):
+    """Ports that are being forwarded."""
+
+    forwards: list[PortForward]
+    """With the local ports that were really taken."""
+
+    def close(self) -> None:
+        """End it. Idempotent."""
 
 
 MISSING_FILE = 96
@@ -118,6 +129,21 @@ class Transport(ABC):
         path = f"{self.agent_state}/{program.name}"
         where = ("--state", self.agent_state, "--home", self.home)
         return self.open(("sh", "-c", _LAUNCH, "sh", path, self.python, "-I", "-S", path, verb, *where, *identity))
+
+    def forward(self, forwards: Sequence[PortForward], say: Callable[[str], None]) -> Forwarding:  # noqa: ARG002 - here
+        """Let ports of this machine lead to ports that the node can reach, until the result is closed.
+
+        Args:
+            forwards: Which.
+            say: Told of connections that could not be carried.
+
+        Raises:
+            NotExecutable: This way to a node carries no ports.
+        """
+        raise NotExecutable(
+            "ports can be forwarded only to nodes that are reached over SSH",
+            hint="a node of `infra: local` listens on this machine itself",
+        )
 
     def close(self) -> None:  # noqa: B027 - transports without a connection have nothing to close
         """Give back the connection. Idempotent."""

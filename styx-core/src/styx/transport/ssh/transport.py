@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 import shlex
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from styx.driver import Ssh
 from styx.errors import DeadlineExceeded, LocalIOError, Unreachable
@@ -14,6 +15,10 @@ from styx.transport.base import AgentProgram, Completed, Transport, Unusable, wr
 from styx.transport.ssh import scripts
 from styx.transport.ssh.channel import SshChannel, command_line
 from styx.transport.ssh.logins import Logins
+
+if TYPE_CHECKING:
+    from styx.models.forwards import PortForward
+    from styx.transport.ssh.forward import Forwarder
 
 PROBE_S = 30.0
 _PUT_S = 300.0
@@ -149,6 +154,13 @@ class SshTransport(Transport):
 
         login, channel = self._logins.terminal(self.route, self._instance)
         return interact(login, channel, command_line(argv) if argv else None)
+
+    def forward(self, forwards: Sequence[PortForward], say: Callable[[str], None]) -> Forwarder:
+        """Ports of this machine, through the shared login."""
+        from styx.transport.ssh.forward import Forwarder
+
+        self._logins.login(self.route, self._instance)  # says at once why it can't be reached
+        return Forwarder(forwards, lambda: self._logins.login(self.route, self._instance), say)
 
     def close(self) -> None:
         """The logins stay, for others."""
