@@ -42,7 +42,9 @@ def run(*argv: str, cwd: Path | None = None, env: dict[str, str] | None = None) 
     """A command's output; its errors are shown when it fails."""
     done = subprocess.run(argv, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(argv)[:300]} failed ({done.returncode}):\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise SystemExit(
+            f"{' '.join(argv)[:300]} failed ({done.returncode}):\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
     return done.stdout
 
 
@@ -66,7 +68,9 @@ def fetch(work: Path) -> Path:
         (work / part).mkdir(parents=True, exist_ok=True)
     listed = Path("/etc/apt/sources.list.d/debian.sources").read_text(encoding="utf-8")
     listed = re.sub(r"(?m)^Types:.*", "Types: deb-src", listed)
-    (work / "apt/debian.sources").write_text(re.sub(r"(?m)^Components:.*", "Components: main", listed), encoding="utf-8")
+    (work / "apt/debian.sources").write_text(
+        re.sub(r"(?m)^Components:.*", "Components: main", listed), encoding="utf-8"
+    )
     (work / "apt/apt.conf").write_text(
         f'Dir::Etc::sourcelist "{work}/apt/debian.sources";\nDir::Etc::sourceparts "/dev/null";\n'
         f'Dir::State::lists "{work}/apt/lists";\nDir::Cache "{work}/apt/cache";\n',
@@ -100,7 +104,9 @@ def compile_all(work: Path, tree: Path, out: Path) -> None:
     if not root.is_symlink():
         root.symlink_to(tree)
     vendor = "k8s.io/kubernetes/vendor/"
-    run("go", "build", "-o", str(work / "openapi-gen"), f"{vendor}k8s.io/kube-openapi/cmd/openapi-gen", cwd=root, env=go)
+    run(
+        "go", "build", "-o", str(work / "openapi-gen"), f"{vendor}k8s.io/kube-openapi/cmd/openapi-gen", cwd=root, env=go
+    )
     inputs = ",".join(sorted(openapi_packages(tree)))
     run(
         str(work / "openapi-gen"), "-O", "zz_generated.openapi", "-h", "hack/boilerplate/boilerplate.generatego.txt",
@@ -108,7 +114,11 @@ def compile_all(work: Path, tree: Path, out: Path) -> None:
         "--output-base", str(work / "gopath/src"), cwd=root, env=go,
     )  # fmt: skip
     facts = {"gitVersion": VERSION, "gitMajor": "1", "gitMinor": "20", "gitTreeState": "clean"}
-    holders = ("k8s.io/component-base/version", f"{vendor}k8s.io/component-base/version", f"{vendor}k8s.io/client-go/pkg/version")
+    holders = (
+        "k8s.io/component-base/version",
+        f"{vendor}k8s.io/component-base/version",
+        f"{vendor}k8s.io/client-go/pkg/version",
+    )
     flags = " ".join(["-s -w", *(f"-X {holder}.{name}={value}" for holder in holders for name, value in facts.items())])
     for name in BINARIES:
         run("go", "build", "-ldflags", flags, "-o", str(out / name), f"k8s.io/kubernetes/cmd/{name}", cwd=root, env=go)
@@ -120,7 +130,8 @@ def openapi_packages(tree: Path) -> set[str]:
     for top in ("staging/src/k8s.io", "pkg", "cmd"):
         for path in (tree / top).rglob("*.go"):
             where = path.relative_to(tree).as_posix()
-            if where.endswith("_test.go") or any(part in where for part in ("/testdata/", "sample-", "code-generator/", "zz_generated")):
+            left_out = ("_test.go", "/testdata/", "sample-", "code-generator/", "zz_generated")
+            if any(part in where for part in left_out):
                 continue
             if "+k8s:openapi-gen=" not in path.read_text(encoding="utf-8", errors="replace"):
                 continue
@@ -130,11 +141,12 @@ def openapi_packages(tree: Path) -> set[str]:
     return found
 
 
-def image(target: Path, name: str, layer: bytes) -> None:
+def image(target: Path, name: str, layer: bytes, command: str = "/bin/sh") -> None:
     """An archive that containerd imports, with one layer."""
     digest = hashlib.sha256(layer).hexdigest()
-    config = {"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"]},
-              "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]}}  # fmt: skip
+    settings = {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"], "Cmd": [command]}
+    layers = {"type": "layers", "diff_ids": [f"sha256:{digest}"]}
+    config = {"architecture": "amd64", "os": "linux", "config": settings, "rootfs": layers}
     text = json.dumps(config).encode()
     config_name = hashlib.sha256(text).hexdigest() + ".json"
     manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": [f"{digest}.tar"]}]).encode()
@@ -154,14 +166,16 @@ def images(work: Path, out: Path) -> None:
     image(out / "bare.tar", BARE_IMAGE, bare_layer())
     (work / "pause.c").write_text(PAUSE, encoding="utf-8")
     run("gcc", "-Os", "-static", "-o", str(work / "pause"), str(work / "pause.c"))
-    image(out / "pause.tar", PAUSE_IMAGE, layer_of({"pause": (work / "pause").read_bytes()}))
+    image(out / "pause.tar", PAUSE_IMAGE, layer_of({"pause": (work / "pause").read_bytes()}), "/pause")
 
 
 def bare_layer() -> bytes:
     """A busybox and its names."""
     busybox = Path("/usr/bin/busybox" if Path("/usr/bin/busybox").exists() else "/bin/busybox")
     names = run(str(busybox), "--list").split()
-    return layer_of({"bin/busybox": busybox.read_bytes()}, {f"bin/{name}": "busybox" for name in names if name != "busybox"})
+    return layer_of(
+        {"bin/busybox": busybox.read_bytes()}, {f"bin/{name}": "busybox" for name in names if name != "busybox"}
+    )
 
 
 def layer_of(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""A real Kubernetes on this machine: etcd, API server, controllers and scheduler on one address, one node beside it.
+"""A real Kubernetes on this machine: a control plane on one address, and one node beside it.
 
 The node (containerd and kubelet) lives in a network namespace that is joined to the control plane by one cable; it has
 no way out. Needs root and what `build.py` makes. Sysctls that the kubelet changes are put back.
@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.kubernetes.build import BARE_IMAGE, PAUSE_IMAGE, PYTHON_IMAGE, complete
+from tests.simcloud.kube import NOBODY, TOKEN, config_of
 
 SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
-ADMIN, USER, NOBODY = "admin-token-canary", "user-token-canary", "nobody-token-canary"
+USER = "user-token-canary"
 KUBELET = """
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -117,8 +118,8 @@ class RealKube:
         within = ("nsenter", f"--net=/run/netns/{self.name}") if inside else ()
         log = (self.work / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(
-            (*within, *argv), cwd=self.work, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True,
+            (*within, *argv), cwd=self.work, env={**os.environ, **env}, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         log.close()
 
@@ -145,13 +146,13 @@ class RealKube:
         work = self.work
         self._run("openssl", "genrsa", "-out", str(work / "sa.key"), "2048")
         self._run("openssl", "rsa", "-in", str(work / "sa.key"), "-pubout", "-out", str(work / "sa.pub"))
-        (work / "tokens.csv").write_text(f"{ADMIN},admin,1,system:masters\n{USER},tester,2\n{NOBODY},nobody,3\n")
+        (work / "tokens.csv").write_text(f"{TOKEN},admin,1,system:masters\n{USER},tester,2\n{NOBODY},nobody,3\n")
         self.port = free_port(self.ip)
         self._ports = {name: free_port() for name in ("etcd", "peer", "cm", "scheduler")}
         self.url = f"https://{self.ip}:{self.port}"
         self.start_etcd()
         self.start_api()
-        (work / "kubeconfig").write_text(json.dumps(self.config({"admin": ADMIN})))
+        (work / "kubeconfig").write_text(json.dumps(self.config({"admin": TOKEN})))
         shared = ("--kubeconfig", "kubeconfig", "--leader-elect=false", "--bind-address=127.0.0.1", "--port=0")
         self._spawn(
             "kube-controller-manager", str(self.bins / "kube-controller-manager"), *shared, f"--cert-dir={work}/cm",
@@ -202,7 +203,14 @@ class RealKube:
         (work / "cni").mkdir()
         ranges = [[{"subnet": "10.88.0.0/16"}]]
         ipam = {"type": "host-local", "dataDir": f"{work}/ipam", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]}
-        bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": False, "hairpinMode": True, "ipam": ipam}
+        bridge = {
+            "type": "bridge",
+            "bridge": "cni0",
+            "isGateway": True,
+            "ipMasq": False,
+            "hairpinMode": True,
+            "ipam": ipam,
+        }
         (work / "cni/10.conflist").write_text(json.dumps({"cniVersion": "0.4.0", "name": "k8s", "plugins": [bridge]}))
         (work / "kubelet.yaml").write_text(KUBELET)
         self._spawn("containerd", "containerd", "-c", "containerd.toml", inside=True)
@@ -278,28 +286,46 @@ class RealKube:
             with contextlib.suppress(OSError):
                 line = (path / "cmdline").read_bytes()
                 if b"containerd-shim" in line and wanted in line:
-                    for child in subprocess.run(["ps", "-o", "pid=", "--ppid", path.name], capture_output=True, text=True,
-                                                check=False).stdout.split():  # fmt: skip
+                    children = (path / "task" / path.name / "children").read_text().split()
+                    for child in children:
                         os.kill(int(child), signal.SIGKILL)
                     os.kill(int(path.name), signal.SIGKILL)
 
     # the API as its administrator ------------------------------------------------------------------------------------
-    def config(self, users: dict[str, str], namespace: str = "default") -> dict[str, Any]:
-        """A kubeconfig with one context for each user: name and token."""
-        return {
+    def config(self, users: dict[str, str], namespaces: dict[str, str] | None = None) -> dict[str, Any]:
+        """A kubeconfig with one context for each user."""
+        spaces = namespaces or {}
+        named = {name: (token, spaces.get(name, "default")) for name, token in users.items()}
+        return config_of(self.url, named, **{"certificate-authority": f"{self.work}/cert/apiserver.crt"})
+
+    def foreign(self, name: str) -> None:
+        """A pod of somebody else."""
+        container = {"name": "c", "image": BARE_IMAGE, "imagePullPolicy": "Never", "command": ["sleep", "1000"]}
+        spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        self.call("POST", "/api/v1/namespaces/default/pods", pod)
+
+    def quota(self, namespace: str) -> None:
+        """A namespace in which no pod fits."""
+        self.call(
+            "POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        )
+        quota = {
             "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": next(iter(users)),
-            "clusters": [{"name": "real", "cluster": {"server": self.url, "certificate-authority": f"{self.work}/cert/apiserver.crt"}}],
-            "users": [{"name": name, "user": {"token": token}} for name, token in users.items()],
-            "contexts": [{"name": name, "context": {"cluster": "real", "user": name, "namespace": namespace}} for name in users],
+            "kind": "ResourceQuota",
+            "metadata": {"name": "none"},
+            "spec": {"hard": {"pods": "0"}},
         }
+        self.call("POST", f"/api/v1/namespaces/{namespace}/resourcequotas", quota)
+        self.wait(
+            lambda: self.call("GET", f"/api/v1/namespaces/{namespace}/resourcequotas/none").get("status"), 30, "a quota"
+        )
 
     def raw(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> bytes:
         if self._tls is None:
             self._tls = ssl.create_default_context(cafile=str(self.work / "cert/apiserver.crt"))
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": kind}
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": kind}
         asked = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
         with urllib.request.urlopen(asked, timeout=20, context=self._tls) as reply:
             return reply.read()
@@ -310,9 +336,12 @@ class RealKube:
     def pods(self, namespace: str = "default") -> list[dict[str, Any]]:
         return self.call("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
 
-    def objects(self, namespace: str = "default") -> list[str]:
+    def names(self, namespace: str = "default") -> list[str]:
         """Names of everything in a namespace that Styx could have made."""
-        kinds = ("api/v1", ("pods", "services", "persistentvolumeclaims")), ("apis/networking.k8s.io/v1", ("ingresses",))
+        kinds = (
+            ("api/v1", ("pods", "services", "persistentvolumeclaims")),
+            ("apis/networking.k8s.io/v1", ("ingresses",)),
+        )
         return sorted(
             f"{kind}/{one['metadata']['name']}"
             for group, names in kinds
@@ -344,4 +373,4 @@ class RealKube:
             time.sleep(0.2)
 
 
-__all__ = ["ADMIN", "BARE_IMAGE", "NOBODY", "PYTHON_IMAGE", "USER", "RealKube", "available"]
+__all__ = ["BARE_IMAGE", "PYTHON_IMAGE", "USER", "RealKube", "available"]

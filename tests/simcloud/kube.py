@@ -32,6 +32,7 @@ from styx.testing.processes import marked
 from tests.simcloud.kubedocument import wrong
 
 TOKEN = "kube-token-canary-5521"
+NOBODY = "nobody-token-canary"
 MARK = "STYX_TEST_POD"
 PLURALS = {
     "pods": "Pod",
@@ -95,6 +96,8 @@ class Kube:
     scripts: list[Script] = field(default_factory=list)
     doomed: int = 0
     broken_listings: int = 0
+    full: set[str] = field(default_factory=set)
+    """Namespaces whose quota is used up."""
     silent: bool = False
     document: list[str] = field(default_factory=list)
     """What was not as the published document has it."""
@@ -335,8 +338,10 @@ class Kube:
             return web.Response()
         try:
             body = await request.read()
-            if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            if token not in (TOKEN, NOBODY):
                 raise Refuse(401, "Unauthorized", "Unauthorized")
+            self._asking = token
             found = re.fullmatch(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/(exec|portforward)", request.path)
             if found is not None:
                 self._allow("create", f"pods/{found[3]}")
@@ -365,10 +370,13 @@ class Kube:
         return [self._shown(item) for item in value] if isinstance(value, list) else value
 
     def _allow(self, verb: str, resource: str) -> None:
-        if (verb, resource) in self.denied:
+        if self._denied(verb, resource):
             raise Refuse(
                 403, "Forbidden", f'{resource} is forbidden: User "tester" cannot {verb} resource "{resource}"'
             )
+
+    def _denied(self, verb: str, resource: str) -> bool:
+        return self._asking == NOBODY or (verb, resource) in self.denied
 
     def _answer(self, request: Any, body: Any) -> tuple[dict[str, Any], bool]:
         path = request.path
@@ -378,7 +386,7 @@ class Kube:
             self.document += wrong(body)
             asked = body["spec"]["resourceAttributes"]
             name = "/".join(part for part in (asked["resource"], asked.get("subresource")) if part)
-            return {**body, "metadata": {}, "status": {"allowed": (asked["verb"], name) not in self.denied}}, False
+            return {**body, "metadata": {}, "status": {"allowed": not self._denied(asked["verb"], name)}}, False
         found = re.fullmatch(
             r"/(?:api/v1|apis/networking\.k8s\.io/v1)(?:/namespaces/([^/]+))?/([a-z]+)(?:/([^/]+))?", path
         )
@@ -438,6 +446,10 @@ class Kube:
             raise Refuse(400, "BadRequest", "; ".join(faults))
         name = body["metadata"]["name"]
         lost = False
+        if kind == "pods" and namespace in self.full:
+            raise Refuse(
+                403, "Forbidden", f'pods "{name}" is forbidden: exceeded quota: {namespace}, requested: pods=1'
+            )
         if kind == "pods" and self.scripts:
             if self.scripts[0].after:
                 self.scripts[0].after -= 1
@@ -538,6 +550,8 @@ class Kube:
             if not tty:
                 process.stdin.close()
 
+        for channel in (1,) if tty else (1, 2, 3):
+            await socket.send_bytes(bytes((channel,)))  # real servers begin with an empty frame for each channel
         feeder = asyncio.create_task(feed())
         pumps = [pump_terminal()] if tty else [pump(process.stdout, 1), pump(process.stderr, 2)]
         await asyncio.gather(*pumps)
@@ -577,20 +591,62 @@ class Kube:
     def kubeconfig(self, path: Path, *, context: str = "double", token: str = TOKEN) -> Path:
         """A kubeconfig with this cluster as its only context."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(config_of({context: (self.url, token)})))
+        path.write_text(json.dumps(config_of(self.url, {context: (token, "default")})))
         return path
 
+    # what `tests.kubernetes.cluster.RealKube` has as well ------------------------------------------------------------
+    def config(self, users: dict[str, str], namespaces: dict[str, str] | None = None) -> dict[str, Any]:
+        return config_of(
+            self.url, {name: (token, (namespaces or {}).get(name, "default")) for name, token in users.items()}
+        )
 
-def config_of(clusters: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    """A kubeconfig of contexts by name: server and token."""
+    def pods(self, namespace: str = "default") -> list[dict[str, Any]]:
+        return self.all("pods", namespace)
+
+    def names(self, namespace: str = "default") -> list[str]:
+        kinds = ("pods", "services", "persistentvolumeclaims", "ingresses")
+        return sorted(f"{kind}/{one['metadata']['name']}" for kind in kinds for one in self.all(kind, namespace))
+
+    def capacity(self, name: str, count: int) -> None:
+        self.all("nodes")[0]["status"]["allocatable"][name] = str(count)
+
+    def label(self, **labels: str) -> None:
+        self.all("nodes")[0]["metadata"]["labels"].update(labels)
+
+    def evict(self, pod: str) -> None:
+        with self._lock:
+            self.kill(pod)
+
+    def foreign(self, name: str) -> None:
+        """A pod of somebody else."""
+        spec = {"containers": [{"name": "c", "image": "any", "command": ["sleep", "1000"]}]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        self.put("pods", "default", {**pod, "status": {"phase": "Pending"}})
+
+    def quota(self, namespace: str) -> None:
+        """A namespace in which no pod fits."""
+        self.full.add(namespace)
+
+    def stop_api(self) -> None:
+        self.silent = True
+
+    def start_api(self) -> None:
+        self.silent = False
+
+
+def config_of(url: str, users: dict[str, tuple[str, str]], **cluster: str) -> dict[str, Any]:
+    """A kubeconfig with one context for each user: token and namespace."""
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "current-context": next(iter(clusters)),
-        "clusters": [{"name": name, "cluster": {"server": url}} for name, (url, _) in clusters.items()],
-        "users": [{"name": name, "user": {"token": token}} for name, (_, token) in clusters.items()],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in clusters],
+        "current-context": next(iter(users)),
+        "clusters": [{"name": "test", "cluster": {"server": url, **cluster}}],
+        "users": [{"name": name, "user": {"token": token}} for name, (token, _) in users.items()],
+        "contexts": [
+            {"name": name, "context": {"cluster": "test", "user": name, "namespace": namespace}}
+            for name, (_, namespace) in users.items()
+        ],
     }
 
 
-__all__ = ["TOKEN", "Kube", "Script", "config_of"]
+__all__ = ["NOBODY", "TOKEN", "Kube", "Script", "config_of"]

@@ -27,7 +27,6 @@ from styx_k8s.pods import CLUSTER, CONTAINER, PRICE, RANK, SHAPE, TOKEN
 SCALING: Final = frozenset({"TriggeredScaleUp", "Nominated"})
 """Events by which an autoscaler says that it is at work (cluster-autoscaler, Karpenter)."""
 REFUSED: Final = frozenset({"NotTriggerScaleUp"})
-STORAGE: Final = frozenset({"FailedMount", "FailedAttachVolume", "ProvisioningFailed"})
 TAKEN: Final[Mapping[str, Literal["preempted", "evicted"]]] = {
     "Preempted": "preempted",
     "Preempting": "preempted",
@@ -157,7 +156,10 @@ def _pending(pod: Mapping[str, Any], seen: Seen) -> _Condition:
             problem = Problem(error="UnsupportedError", message=message, code=over.get("reason"))
         if problem is not None:
             return NodeState.FAILED, problem, None, None
-    words = next((str(one.get("message")) for one in events if one.get("reason") in STORAGE), None)
+    failed = [
+        one for one in events if str(one.get("reason")).startswith("Failed")
+    ]  # FailedMount, FailedCreatePodSandBox
+    words = str(failed[-1].get("message")) if failed else None
     held = (_container(status.get("containerStatuses")).get("state") or {}).get("waiting") or {}
     reason = words or str(held.get("reason") or "the kubelet has not begun yet")
     return NodeState.PENDING, None, Waiting(kind="pulling", reason=reason, patience_s=START_S), None

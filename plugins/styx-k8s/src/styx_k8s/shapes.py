@@ -51,7 +51,7 @@ _SUFFIXES: Final = {
     "": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
     "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
 }  # fmt: skip
-_QUANTITY: Final = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]i?|)$")
+_QUANTITY: Final = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkKMGTPE]i?|)$")
 _BEFORE: Final = re.compile(r"^(nvidia|tesla|geforce|amd|instinct)[-_ ]", re.IGNORECASE)
 _AFTER: Final = re.compile(r"[-_ ](shared|mig[-_ ].*)$", re.IGNORECASE)
 _FORM: Final = re.compile(r"-(SXM\d?|PCIE|NVLINK)$")

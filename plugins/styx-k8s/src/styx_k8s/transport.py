@@ -80,19 +80,20 @@ class Stream:
         while True:
             try:
                 kind, data = self._socket.recv_data()
-            except (WebSocketException, OSError, ValueError, AttributeError):
-                return  # AttributeError: closed by us in the middle
+            except (WebSocketException, OSError, ValueError):
+                break
             if kind == ABNF.OPCODE_CLOSE:
-                return
+                break
             raw = data.encode() if isinstance(data, str) else data
             if raw:
                 yield raw[0], bytes(raw[1:])
+        self._socket.shutdown()
 
     def close(self) -> None:
         """Close the connection; what reads or writes wakes up."""
         self.closed = True
-        with contextlib.suppress(Exception):
-            self._socket.shutdown()
+        with contextlib.suppress(OSError):
+            self._socket.abort()  # wakes the reader up
 
 
 class PodChannel:
@@ -102,23 +103,23 @@ class PodChannel:
         flags = [("container", CONTAINER), ("stdin", "true"), ("stdout", "true"), ("tty", str(tty).lower())]
         flags += [] if tty else [("stderr", "true")]
         self.stream = Stream(api, pod, "exec", [*(("command", word) for word in argv), *flags])
-        self._out, self._err = _Pipe(), bytearray()
+        self._pipe, self._err = _Pipe(), bytearray()
         self._status: dict[str, Any] | None = None
         self._over = threading.Event()
         self.stdin = cast(BinaryIO, _Writer(self.stream, STDIN))
-        self.stdout = cast(BinaryIO, self._out)
+        self.stdout = self._pipe.stdout
         threading.Thread(target=self._read, name=f"exec {pod}", daemon=True).start()
 
     def _read(self) -> None:
         for channel, data in self.stream.frames():
             if channel == STDOUT:
-                self._out.feed(data)
+                self._pipe.feed(data)
             elif channel == STDERR:
                 self._err = (self._err + data)[-(1 << 20) :]
             elif channel == STATUS:
                 with contextlib.suppress(ValueError):
                     self._status = json.loads(data)
-        self._out.feed(b"")
+        self._pipe.end()
         self._over.set()
 
     def stderr_tail(self) -> str:
@@ -146,37 +147,29 @@ class PodChannel:
     def close(self) -> None:
         """End the connection; the command sees the end of its input."""
         self.stream.close()
-        self._out.feed(b"")
+        if self._over.wait(1.0):  # else the reader is stuck in a full pipe: closing the other end frees it
+            return
+        with contextlib.suppress(OSError):
+            self.stdout.close()
 
 
-class _Pipe(io.RawIOBase):
-    """Bytes from one thread to another; holds back whoever feeds it too fast."""
+class _Pipe:
+    """A pipe within this process: whoever fills it too fast is held back, and reading it is like any other file."""
 
     def __init__(self) -> None:
-        self._ready = threading.Condition()
-        self._held = bytearray()
-        self._ended = False
+        reading, self._writing = os.pipe()
+        self.stdout = cast(BinaryIO, os.fdopen(reading, "rb", buffering=0))
 
     def feed(self, data: bytes) -> None:
-        """Add bytes; none at all is the end."""
-        with self._ready:
-            self._ready.wait_for(lambda: len(self._held) < 1 << 22 or self._ended or not data, 600.0)
-            self._held += data
-            self._ended = self._ended or not data
-            self._ready.notify_all()
+        """Add bytes, if anybody still reads them."""
+        view = memoryview(data)
+        with contextlib.suppress(OSError):
+            while view:
+                view = view[os.write(self._writing, view) :]
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """What there is, at most a buffer full; waits for the first byte."""
-        with self._ready:
-            self._ready.wait_for(lambda: self._held or self._ended)
-            count = min(len(buffer), len(self._held))
-            buffer[:count] = self._held[:count]
-            del self._held[:count]
-            self._ready.notify_all()
-            return count
+    def end(self) -> None:
+        """No more bytes come."""
+        os.close(self._writing)
 
 
 class _Writer(io.RawIOBase):
@@ -270,15 +263,15 @@ class PodTransport(Transport):
         pipe = _Pipe()
 
         def read() -> None:
-            begun = set()  # the first frame of each channel repeats the port's number
+            begun = False
             for channel, data in stream.frames():
-                if channel in begun and channel == 0 and data:
+                if channel == 0 and begun:
                     pipe.feed(data)
-                begun.add(channel)
-            pipe.feed(b"")
+                begun = begun or channel == 0  # the first frame repeats the port's number
+            pipe.end()
 
         threading.Thread(target=read, name=f"forward {port}", daemon=True).start()
-        return cast(BinaryIO, pipe), cast(BinaryIO, _Writer(stream, 0)), stream
+        return pipe.stdout, cast(BinaryIO, _Writer(stream, 0)), stream
 
     def interactive(self, argv: Sequence[str]) -> int:
         """A command, or a login shell, on this terminal."""

@@ -1,0 +1,201 @@
+"""Pods as nodes: on a real cluster where there is one, else on the double, whose pods are real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from styx.errors import NoPlaceLeft, UnsupportedError
+from styx.testing.contexts import make_context
+from styx_k8s import Kubernetes
+from styx_k8s.config import K8sConfig
+from tests.kubernetes.conftest import REAL, Engine
+from tests.simcloud.kube import NOBODY, TOKEN
+
+pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(600)]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pod_names(kube: Any) -> list[str]:
+    return [one["metadata"]["name"] for one in kube.pods()]
+
+
+def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.1)
+    return found
+
+
+def remove(kube: Any, name: str) -> None:
+    if REAL:
+        kube.call("DELETE", f"/api/v1/namespaces/default/pods/{name}?gracePeriodSeconds=0")
+    else:
+        kube.kill(name)
+    until(lambda: name not in pod_names(kube))
+
+
+def test_a_job_from_launch_to_down(engine: Engine, kube: Any, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "data.txt").write_text("carried over\n")
+    kube.foreign("somebody-elses")
+    try:
+        job = engine.launch("cat data.txt", workdir=str(tmp_path / "work"))
+        assert engine.output(job) == b"carried over\n"
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("styx")), "ssh", "one", "--", "sh", "-c", "echo through exec; exit 7"],
+            env=engine.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (7, "through exec\n"), done.stderr
+        engine.client.down(["one"])
+        assert pod_names(kube) == ["somebody-elses"]
+        assert engine.client.sweep().orphans == ()
+    finally:
+        remove(kube, "somebody-elses")
+
+
+def test_a_gang_without_room_tells_the_schedulers_words(engine: Engine, kube: Any) -> None:
+    kube.label(**{"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"})
+    kube.capacity("nvidia.com/gpu", 6)
+    driver = driver_of(engine, "st0re1")
+    until(lambda: any(row.accelerator_name == "H100" for row in driver.offers(query(), 20)))
+    with pytest.raises(NoPlaceLeft, match=r"Insufficient nvidia\.com/gpu"):
+        engine.launch(num_nodes=2, resources={"accelerators": "H100:4"})
+    assert kube.names() == []
+    attempt = engine.client.why("one").attempts[0]
+    assert attempt.error == "CapacityError"
+    assert "nodes are available" in attempt.message
+
+
+def query() -> Any:
+    from styx.plugin import OfferQuery
+
+    return OfferQuery(accelerator_name="H100", accelerator_count=4)
+
+
+def driver_of(engine: Engine, store: str) -> Kubernetes:
+    secrets = {"KUBECONFIG": str(engine.kubeconfig)}
+    return Kubernetes(make_context(engine.home, config=K8sConfig(), secrets=secrets, store=store))
+
+
+def test_an_image_that_does_not_exist_is_named(engine: Engine, kube: Any) -> None:
+    if not REAL:
+        kube.images = "(?!.*missing).*"
+    with pytest.raises(UnsupportedError, match="localhost/missing:1"):
+        engine.launch(resources={"image_id": "docker:localhost/missing:1"})
+
+
+def test_a_namespace_without_permissions_names_the_verbs(kube: Any, tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "home")
+    check = engine.configure(kube.config({"nobody": NOBODY}))
+    engine.close()
+    assert not check.ok
+    assert check.message == (
+        "context nobody, namespace default: not allowed to create pods, get pods, list pods, delete pods, patch pods, "
+        "create pods/exec, get pods/exec, create pods/portforward, get pods/portforward, create services, "
+        "get services, list services, delete services, patch services, list events, create persistentvolumeclaims, "
+        "get persistentvolumeclaims, list persistentvolumeclaims, delete persistentvolumeclaims"
+    )
+    assert "rbac.yaml" in check.hint
+
+
+def test_a_full_context_is_passed_over(engine: Engine, kube: Any) -> None:
+    kube.quota("full")
+    prices = {"full": {"pricing": {"cpu": 0.01, "memory": 0.01}}, "main": {"pricing": {"cpu": 0.1, "memory": 0.1}}}
+    both = kube.config({"full": TOKEN, "main": TOKEN, "stale": TOKEN}, {"full": "full"})
+    both["clusters"].append({"name": "away", "cluster": {"server": f"http://127.0.0.1:{free_port()}"}})
+    both["contexts"][-1]["context"]["cluster"] = "away"
+    check = engine.configure(both, allowed_contexts=["all"], context_configs=prices)
+    assert check.ok
+    assert "stale" in check.message
+    assert engine.output(engine.launch()) == b"ran\n"
+    first, second = engine.client.why("one").attempts
+    assert (first.place.region, first.error, second.place.region) == ("full", "QuotaError", "main")
+    assert "exceeded quota" in first.message
+    assert kube.names("full") == []
+
+
+def test_the_control_plane_may_be_away_for_a_while(engine: Engine, kube: Any) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        launch = pool.submit(engine.launch)
+        until(lambda: pod_names(kube) or launch.done())
+        kube.stop_api()
+        time.sleep(3)
+        kube.start_api()
+        assert engine.output(launch.result(300)) == b"ran\n"
+
+
+def test_an_evicted_pod_is_a_lost_node(engine: Engine, kube: Any) -> None:
+    engine.launch("sleep 600")
+    kube.evict(pod_names(kube)[0])
+    until(lambda: not pod_names(kube))
+    seen = engine.state()
+    assert seen.state == "LOST"
+    assert seen.note
+
+
+def test_a_pod_can_end_itself(engine: Engine, kube: Any) -> None:
+    engine.launch("sleep 600")
+    node = engine.client.world.store.cluster("one", engine.client.world.workspace).nodes[0]
+    driver = driver_of(engine, engine.client.world.store.store_id)
+    end = driver.self_action(node, "down")
+    assert end.stops_billing
+    driver.transport(node.reach).open(end.argv)
+    until(lambda: kube.pods()[0]["status"]["phase"] == "Succeeded")
+    assert not [each for each in engine.client.status(refresh=True) if each.state == "UP"]
+
+
+def test_ports_are_forwarded_through_the_api(engine: Engine) -> None:
+    port = free_port()
+    engine.launch(f"python3 -m http.server --bind 127.0.0.1 {port}")
+    node = engine.client.world.store.cluster("one", engine.client.world.workspace).nodes[0]
+    way = driver_of(engine, engine.client.world.store.store_id).transport(node.reach)
+
+    def answer() -> bytes:
+        reading, writing, stream = way.forward(port)
+        try:
+            writing.write(b"GET / HTTP/1.0\r\n\r\n")
+            return reading.read(9) or b""
+        except OSError:
+            return b""
+        finally:
+            stream.close()
+
+    assert until(answer) == b"HTTP/1.0 "
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+MOMENTS = tuple(range(400)) if os.environ.get("STYX_KUBE_MATRIX") else (9, 14)
+"""All of them in the session `kubernetes`, two by default."""
+
+
+def test_a_killed_client_leaves_nothing(engine: Engine, kube: Any) -> None:
+    (engine.home.parent / "work").mkdir()
+    (engine.home.parent / "work" / "data.txt").write_text("some data\n")
+    env = {**engine.environ, "CHAOS_INFRA": "k8s"}
+    for moment in MOMENTS:
+        argv = [sys.executable, str(ROOT / "tests/chaos/child.py"), str(engine.home), "launch", str(moment)]
+        died = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
+        if died.returncode == 0:
+            assert moment > 10
+            break  # that was after the last moment
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        engine.client.sweep(delete=True)
+        engine.client.down(["*"])
+        assert kube.names() == [], f"killed at moment {moment}"
