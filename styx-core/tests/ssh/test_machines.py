@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,11 @@ def test_a_host_without_python_is_unusable_until_one_is_put_there(boot, client, 
     assert ".styx-agent/python" in caught.value.hint
     with pytest.raises(Unusable):
         _ = node.python
+    system = Path("/usr/bin/python3").resolve().read_bytes()  # finds its library where it was built for
+    node.put(system, "/root/.styx-agent/python/bin/python3", mode=0o755)
+    connection = ensure_agent(node, KEY, 0, agent)
+    assert node.python == "/root/.styx-agent/python/bin/python3"
+    connection.shutdown()
 
 
 @pytest.mark.parametrize("jumps", [0, 1])
