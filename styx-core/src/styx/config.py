@@ -18,6 +18,7 @@ from styx.models.base import Model, Nested, Problem, Problems, collect
 from styx.models.configkeys import FORMAT_KEYS, FORMAT_LOG_KEYS, is_secret_key
 from styx.models.configschema import check
 from styx.models.infra import KNOWN_CLOUDS, canonical_cloud, cloud_suggestion
+from styx.models.placement import PlacementSettings
 from styx.models.scalars import listed
 from styx.models.settings import (
     Budget,
@@ -85,6 +86,8 @@ class Settings(Model):
     """Limits on the life of every cluster."""
     launch: LaunchSettings | None = None
     """How launches behave."""
+    placement: PlacementSettings | None = None
+    """Where machines may be made, and where rather."""
     logs: LogSettings | None = None
     """What happens to logs."""
     docker: DockerSettings | None = None
@@ -162,6 +165,11 @@ class Config:
     def docker_options(self) -> tuple[str, ...]:
         """Further options of `docker run`."""
         return (self.settings.docker.run_options or ()) if self.settings.docker else ()
+
+    @property
+    def placement(self) -> PlacementSettings:
+        """Where machines may be made, and where rather."""
+        return self.settings.placement or PlacementSettings.model_construct()
 
     @property
     def logs(self) -> LogSettings:
@@ -386,6 +394,7 @@ def _own_keys() -> Iterator[str]:
     models: Mapping[str, type[Model]] = {
         "lease": LeaseSettings,
         "launch": LaunchSettings,
+        "placement": PlacementSettings,
         "logs": LogSettings,
         "state": StateSettings,
     }

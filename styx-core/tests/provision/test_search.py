@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,10 +10,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from styx.api import LaunchOptions, OptimizeOptions, connect
+from styx.driver import CatalogRow, Place
 from styx.errors import NoPlaceLeft, Scope
 from styx.models import Task
 from styx.optimizer.failover import block_of
+from styx.optimizer.problem import Limit, Reservation, Selector
 from styx.provision.search import Search
+from styx.provision.wishes import Used, limit_left, reservation_left
 
 DRIVER = """
 from styx.plugin import CatalogRow, Driver, FeatureSet, Identity, Place
@@ -112,6 +116,63 @@ def test_what_refused_lately_loses_to_what_costs_about_as_much(client):
         for _ in range(4):
             world.store.remember_refusal(Refusal(instance_type=f"m{number}", **refusal))
     assert search(client, resources={"infra": "ibm"}).plan().choices[0].place.region == "us-east"
+
+
+def settings(client, **placement):
+    """The client's world with a section `placement`."""
+    path = client.world.store.folders.home / "config.yaml"
+    path.write_text(json.dumps({"placement": placement}))
+    return connect(home=path.parent, environ={"HOME": str(path.parent)})
+
+
+@pytest.mark.parametrize(
+    ("placement", "first"),
+    [
+        ({}, "nyc3"),
+        ({"exclude": [{"infra": "do"}]}, "us-south"),
+        ({"only": [{"infra": "ibm/us-east"}]}, "us-east"),
+        ({"prefer": [{"infra": "ibm", "percent": -50, "why": "credits"}]}, "us-south"),
+        ({"prefer": [{"infra": "*/us-east", "usd_per_hour": -0.31}]}, "us-east"),
+        ({"reserved": [{"infra": "ibm/us-east", "instance_type": "m3", "nodes": 1}]}, "us-east"),
+        ({"quotas": [{"name": "q", "infra": "do", "of": "vcpus", "most": 7}]}, "us-south"),
+    ],
+)
+def test_the_configuration_steers_launches_and_plans_alike(client, placement, first):
+    configured = settings(client, **placement)
+    try:
+        task = Task.from_dict({"run": "true"})
+        assert Search(configured.world, task).plan().choices[0].place.region == first
+        assert configured.optimize(task).tasks[0].region == first
+    finally:
+        configured.close()
+
+
+def test_what_live_clusters_use_counts_for_quotas_and_reservations():
+    place = Place(cloud="ibm", account="a", region="us-south")
+    offer = CatalogRow(cloud="ibm", instance_type="m", region="us-south", vcpus=8, accelerator_count=2,
+                       accelerator_name="L4")  # fmt: skip
+    used = [Used(place, offer, 3)]
+    here, elsewhere = Selector(cloud="ibm"), Selector(cloud="do")
+    for of, taken in (("vcpus", 24), ("accelerators", 6), ("nodes", 3)):
+        limit = Limit(label="q", of=of, most=25, where=here)
+        assert limit_left(limit, used).most == 25 - taken
+        assert str(taken) in limit_left(limit, used).label
+    assert limit_left(Limit(label="q", most=5, where=here), used).most == 0
+    assert limit_left(Limit(label="q", most=5, where=elsewhere), used) == Limit(label="q", most=5, where=elsewhere)
+    assert reservation_left(Reservation(where=here, nodes=4), used).nodes == 1
+    assert reservation_left(Reservation(where=here, nodes=2), used).nodes == 0
+
+
+def test_arm_machines_are_for_tasks_that_say_so(client):
+    arm = [wanted.arch for wanted in search(client).problem.tasks[0].alternatives]
+    assert arm == ["x86_64"]
+    for resources in ({"instance_type": "m1"}, {"accelerators": "GH200"}, {"infra": "local"}):
+        assert search(client, resources=resources).problem.tasks[0].alternatives[0].arch is None
+    free = settings(client, arch="any")
+    try:
+        assert search(free).problem.tasks[0].alternatives[0].arch is None
+    finally:
+        free.close()
 
 
 def test_nothing_fits_says_which_requirement_kills_it(client):

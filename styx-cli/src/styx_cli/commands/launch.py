@@ -52,6 +52,12 @@ class LaunchFlags:
     retry_for: Annotated[
         str | None, typer.Option(metavar="TIME", help="Longest time to try, such as 2h; implies -r.  [default: 24h]")
     ] = None
+    run_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Estimated run time, such as 3h: weighs prices against moving data.  [default: 1h]"
+        ),
+    ] = None
 
     @property
     def ends_now(self) -> bool:
@@ -68,7 +74,10 @@ class LaunchFlags:
 
         if self.idle_minutes_to_autostop is not None and self.idle_minutes_to_autostop < 0:
             raise UsageError(f"--idle-minutes-to-autostop must be 0 or more, not {self.idle_minutes_to_autostop}")
-        retry_for_s = _retry_seconds(self.retry_for)
+        retry_for_s = _seconds("--retry-for", self.retry_for)
+        run_s = _seconds("--run-time", self.run_time)
+        if run_s is not None and run_s <= 0:
+            raise UsageError(f"--run-time {self.run_time}: a time above 0 is needed")
         return LaunchOptions(
             cluster=self.cluster,
             fast=self.fast,
@@ -78,6 +87,7 @@ class LaunchFlags:
             down=self.down,
             wait_for=activity(self.wait_for),
             **({} if retry_for_s is None else {"retry_for_s": retry_for_s}),
+            **({} if run_s is None else {"hours": run_s / 3600}),
         )
 
 
@@ -129,13 +139,13 @@ def launch(
             return code
 
 
-def _retry_seconds(text: str | None) -> float | None:
+def _seconds(flag: str, text: str | None) -> float | None:
     from styx.models.scalars import duration_s
 
     try:
         return None if text is None else duration_s()(text)
     except ValueError as error:
-        raise UsageError(f"--retry-for {error}, not {text!r}") from None
+        raise UsageError(f"{flag} {error}, not {text!r}") from None
 
 
 app = command_app(launch)

@@ -111,7 +111,7 @@ class CacheFile:
         """
         import polars as pl
 
-        return pl.scan_parquet(self.path, glob=False)
+        return pl.scan_parquet(self.path, glob=False).select(*COLUMNS, "place")
 
     def check(self) -> None:
         """Read everything.

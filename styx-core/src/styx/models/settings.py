@@ -11,6 +11,7 @@ from styx.models.configkeys import FORMAT_KEYS, TASK_KEYS
 from styx.models.configschema import check, find
 from styx.models.hooks import MAX_HOOKS, Hook
 from styx.models.infra import canonical_cloud
+from styx.models.placement import PlacementSettings
 from styx.models.scalars import Text, amount, choice, duration_s
 
 Duration = Annotated[float, BeforeValidator(duration_s())]
@@ -134,6 +135,8 @@ class TaskConfig(Model):
     """Limits on the cluster's life."""
     launch: LaunchSettings | None = None
     """How the launch behaves."""
+    placement: PlacementSettings | None = None
+    """Where its machines may be made, and where rather."""
     clouds: dict[str, dict[str, Any]] | None = None
     """Settings of a cloud's driver, by cloud."""
     docker: DockerSettings | None = None

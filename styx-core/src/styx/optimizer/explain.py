@@ -183,6 +183,8 @@ def _reliefs(tasks: Sequence[GraphTask]) -> Iterator[tuple[str, dict[str, Any]]]
         yield f"anywhere, not only in {where}", {"cloud": None, "region": None, "zone": None}
     if any(each.instance_type for each in wanted):
         yield "with any machine type that is large enough", {"instance_type": None}
+    if any(each.arch == "x86_64" for each in wanted):
+        yield "on Arm processors as well (placement.arch: any)", {"arch": None}
     if any(each.network_tier == "best" for each in wanted):
         yield "with the standard network", {"network_tier": None}
 

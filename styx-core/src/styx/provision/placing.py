@@ -18,11 +18,13 @@ from styx.optimizer.problem import Preference, Requirement
 from styx.optimizer.refusals import FORGET_S, preferences
 from styx.provision import offers, planning
 from styx.provision.options import EVERY_TASK, OptimizeOptions
+from styx.provision.wishes import configured
 from styx.provision.world import World
 
 if TYPE_CHECKING:
     from styx.models import Document, JobGroup, Pipeline, Task
 
+EMBEDDED: Final = planning.EMBEDDED
 ASSUMED_ACCOUNT: Final = "assumed"
 """The account of places that no check has seen."""
 
@@ -56,7 +58,7 @@ def place(
         StyxError: No offers can be had.
     """
     options = options or OptimizeOptions()
-    graph, links, together = graph_of(tasks, edges, options)
+    graph, links, together = graph_of(tasks, edges, options, architecture(world, options))
     market = Market(world, graph, options)
     problem = problem_of(world, graph, links, together, market.places, options)
     answer = world.hub.plan_graph(problem)
@@ -81,6 +83,7 @@ def problem_of(
     Raises:
         UsageError: It makes no sense; the message says where.
     """
+    settings = configured(world)
     try:
         return GraphProblem(
             tasks=tuple(tasks),
@@ -89,12 +92,12 @@ def problem_of(
             deadline_s=options.deadline_s,
             budget_usd=options.budget_usd,
             max_usd_per_hour=options.max_usd_per_hour,
-            limits=options.limits,
+            limits=(*options.limits, *settings.limits),
             together=together,
-            exclude=options.exclude,
-            allow=options.allow,
-            preferences=(*options.preferences, *remembered(world)),
-            reservations=options.reservations,
+            exclude=(*options.exclude, *settings.exclude),
+            allow=(*options.allow, *settings.allow),
+            preferences=(*options.preferences, *settings.preferences, *remembered(world)),
+            reservations=(*options.reservations, *settings.reservations),
             places=tuple(places),
             blocked=options.blocked,
             time_limit_s=options.time_limit_s,
@@ -198,6 +201,7 @@ def graph_of(
     given: Document | Task | Pipeline | JobGroup | Sequence[Task],
     edges: Sequence[tuple[str, str, float]],
     options: OptimizeOptions,
+    arch: str | None = None,
 ) -> tuple[list[GraphTask], list[Edge], tuple[tuple[str, ...], ...]]:
     """Tasks, what flows between them, and which of them must be together."""
     from styx.models.dag import JobGroup, Pipeline
@@ -221,7 +225,7 @@ def graph_of(
         if link.source in fed and link.target in fed:  # names that are no task are refused with the problem
             fed[link.target].update(tasks[names.index(link.source)].outputs or {})
     feeds = {link.source for link in links}
-    made = [_task(name, task, options, fed[name], name in feeds) for name, task in zip(names, tasks, strict=True)]
+    made = [_task(name, task, options, fed[name], name in feeds, arch) for name, task in zip(names, tasks, strict=True)]
     connected = isinstance(root, JobGroup) and root.inter_connection and len(names) > 1
     return made, links, ((tuple(names),) if connected else ())
 
@@ -238,14 +242,28 @@ def _names(tasks: Iterable[Task]) -> list[str]:
     return names
 
 
-def _task(name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds: bool) -> GraphTask:
+def architecture(world: World, options: OptimizeOptions) -> str | None:
+    """The processors of tasks that say nothing of it; None is any, as it is where this machine is all there is."""
+    arch = world.config.placement.arch
+    clouds = options.assume_enabled or [each for each in world.store.checks() if each.ok and each.cloud != EMBEDDED]
+    return None if arch == "any" or not clouds else arch
+
+
+def _on(wanted: Requirement, arch: str | None) -> Requirement:
+    """With the processors it runs on, unless it names what decides that: a machine type, an accelerator, this host."""
+    if wanted.instance_type or wanted.accelerator_name or wanted.cloud == EMBEDDED:
+        return wanted
+    return wanted.model_copy(update={"arch": arch})
+
+
+def _task(name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds: bool, arch: str | None) -> GraphTask:
     """In the planner's terms. What flows along an edge is not read from, or written to, a bucket as well."""
     inputs = [_data(url, gb) for url, gb in (task.inputs or {}).items() if url not in fed]
     outputs = [] if feeds else [_data(url, gb) for url, gb in (task.outputs or {}).items()]
     return GraphTask(
         name=name,
         num_nodes=task.num_nodes,
-        alternatives=tuple(planning.requirement(each) for each in task.resources.alternatives()),
+        alternatives=tuple(_on(planning.requirement(each), arch) for each in task.resources.alternatives()),
         ordered=task.resources.is_ordered,
         hours=options.hours.get(name, options.hours.get(EVERY_TASK, 1.0)),
         hours_on={**options.hours_on.get(EVERY_TASK, {}), **options.hours_on.get(name, {})},

@@ -16,7 +16,7 @@ from styx.optimizer.problem import Choice, Loser, Plan, Problem, Requirement, Se
 from styx.optimizer.reasons import why_none
 from styx.provision import budgets, offers, planning
 from styx.provision.options import EVERY_TASK, OptimizeOptions
-from styx.provision.placing import Market, graph_of, problem_of
+from styx.provision.placing import Market, architecture, graph_of, problem_of
 
 if TYPE_CHECKING:
     from styx.models import Task
@@ -42,7 +42,7 @@ class Search:
 
     def __init__(self, world: World, task: Task, hours: float = 1.0, *, explain: bool = False) -> None:
         options = OptimizeOptions(hours={EVERY_TASK: hours})
-        tasks, edges, together = graph_of([task], (), options)
+        tasks, edges, together = graph_of([task], (), options, architecture(world, options))
         self.market = Market(world, tasks, options)
         self.problem: GraphProblem = problem_of(world, tasks, edges, together, self.market.places, options)
         self._world, self._task, self._hours, self._explain = world, task, hours, explain
