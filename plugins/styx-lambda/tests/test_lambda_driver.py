@@ -1,11 +1,14 @@
 """Lambda's machines: the conformance suite, and what is Lambda's own, against an emulator of its published API."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from styx.errors import AmbiguousError, CapacityError, TransientError
 from styx.plugin import Image, NodeState, Place
+from styx.provision.guard import Guarded
+from styx.provision.removal import remove
 from styx.state.folders import HomeFolders
 from styx.testing.clock import ManualClock
 from styx.testing.conformance import STORE, DriverConformance, FaultKind, Harness, Truth, steps
@@ -134,6 +137,24 @@ def test_within_the_rate_limits_a_gang_still_comes_up(harness, cloud):
     patiently(lambda: driver.release(request.place, request.cluster))
     assert not cloud.instances()
     assert not harness.remains()
+
+
+def test_within_the_rate_limits_the_engine_still_removes_everything(harness, cloud, clock):
+    driver = harness.driver()
+    request = harness.request(driver)
+    steps.up(harness, driver, request)
+    cloud.pace_s = 1.0
+    engine = SimpleNamespace(
+        provisioner=lambda _: Guarded("lambda", driver, driver, lambda _: None),
+        timestamp=clock,
+        sleep=clock.advance,
+    )
+    asked, began = len(cloud.server.requests), clock()
+    remove(engine, request.place, request.cluster)
+    assert not cloud.instances()
+    assert not harness.remains()
+    assert clock() - began < 90
+    assert len(cloud.server.requests) - asked < 60
 
 
 def test_listings_of_many_places_at_once_are_one_request(harness, cloud):

@@ -9,16 +9,19 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from styx.driver import Node, NodeState
 from styx.errors import DeadlineExceeded, StyxError
 from styx.provision import ledger
 from styx.provision.claim import Claim, claimed
-from styx.provision.removal import quietly, remove
+from styx.provision.removal import patiently, quietly, remove
 from styx.provision.request import forget_keys
 from styx.provision.world import World, holder_is_dead
 from styx.state.rows import ClusterRow, ClusterState
 
+LOOK_DEADLINE_S = 10.0
+"""How long a cloud may put off a look at one cluster."""
 SETTLED = frozenset({ClusterState.UP, ClusterState.STOPPED, ClusterState.LOST})
 """States in which nobody is at work on the cluster."""
 
@@ -120,7 +123,8 @@ def refresh(world: World, row: ClusterRow) -> ClusterRow:
         return row
     try:
         driver = world.provisioner(row.place.cloud)
-        nodes = tuple(driver.nodes(row.place, row.key, row.nodes))
+        look = partial(driver.nodes, row.place, row.key, row.nodes)
+        nodes = tuple(patiently(world, world.timestamp() + LOOK_DEADLINE_S, look))
     except StyxError as error:
         return row.model_copy(update={"note": f"could not be read: {error.message}"})
     lag_s = driver.cloud.limits.listing_lag_s

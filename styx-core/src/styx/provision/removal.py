@@ -15,6 +15,10 @@ T = TypeVar("T")
 REMOVAL_DEADLINE_S = 600.0
 """Longest time that we watch a cloud take machines away."""
 
+RELEASE_TRIES = 4
+"""How often a release is repeated at the cloud's word before the listing is asked again, which would use up the one
+request that some clouds allow in a second."""
+
 GONE = frozenset({NodeState.TERMINATED})
 
 
@@ -64,19 +68,28 @@ def remove(
             asked.update(node.id for node in todo)
         elif not alive and world.timestamp() >= not_before:
             check()
-            try:
-                driver.release(place, key)
+            if _released(world, place, key, deadline):
                 return
-            except TransientError as error:
-                # Something is still in use: a machine may have shown up late, so the listing is asked again.
-                if world.timestamp() + error.retry_after_s > deadline:
-                    raise
-                world.sleep(max(0.0, error.retry_after_s - limits.min_poll_s))
         if world.timestamp() > deadline:
             names = ", ".join(f"{node.id} ({node.state.value})" for node in alive) or "nothing listed yet"
             raise DeadlineExceeded(f"{place} has not confirmed the end of {key} in time; still there: {names}")
         world.sleep(min(pause_s, limits.min_poll_s))
         pause_s *= 2
+
+
+def _released(world: World, place: Place, key: str, deadline: float) -> bool:
+    """Whether the release was carried out; else something may be in use by a machine that showed up late."""
+    driver = world.provisioner(place.cloud)
+    for _ in range(RELEASE_TRIES):
+        try:
+            driver.release(place, key)
+        except TransientError as error:
+            if world.timestamp() + error.retry_after_s > deadline:
+                raise
+            world.sleep(error.retry_after_s)
+        else:
+            return True
+    return False
 
 
 def patiently(world: World, deadline: float, action: Callable[[], T]) -> T:
