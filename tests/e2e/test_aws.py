@@ -1,0 +1,174 @@
+"""The real command on a simulated EC2 whose instances are real SSH hosts."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from styx.testing.machines import Machines
+from styx_aws import probe
+from tests.conftest import Styx
+from tests.simcloud.ec2 import KEY_ID, SECRET, Ec2
+
+TASK = """
+resources:
+  infra: aws
+  instance_type: m7i.4xlarge
+  ports: 8080
+  labels: {{team: blue}}
+{more}
+run: {run}
+"""
+
+
+@pytest.fixture
+def aws(machines: Machines) -> Iterator[Ec2]:
+    with Ec2(machines) as aws:
+        yield aws
+
+
+@pytest.fixture
+def cloud(aws: Ec2, styx: Styx, tmp_path: Path) -> Styx:
+    """The command, enabled on the simulated account, which has a machine of somebody else."""
+    styx.cwd = tmp_path
+    styx.env = {"HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+    styx.env |= {"AWS_ENDPOINT_URL": aws.url, "AWS_PROFILE": "", "AWS_SESSION_TOKEN": ""}
+    styx.home.mkdir()
+    write_config(styx, aws)
+    aws.plant(tags={"Name": "styx-somebody-else", "styx-store": "other0", "styx-cluster": "styx-x-other001"})
+    styx("check", "aws")
+    return styx
+
+
+def write_config(styx: Styx, aws: Ec2, **more: object) -> None:
+    settings = {"regions": ["us-east-1", "eu-west-1"], "price_endpoint": aws.url, **more}
+    (styx.home / "config.yaml").write_text(json.dumps({"clouds": {"aws": settings}}))
+
+
+def task(styx: Styx, run: str, more: str = "") -> str:
+    path = styx.cwd / "task.yaml"
+    path.write_text(TASK.format(run=json.dumps(run), more=more))
+    return str(path)
+
+
+def until(found: Callable[[], object], what: str, timeout_s: float = 90) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not found():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.1)
+
+
+def ours(aws: Ec2) -> list[str]:
+    """Instances of Styx's that exist, by their ids."""
+    foreign = {life.instance.id for life in aws.instances() if not life.user_data}
+    return [life.instance.id for life in aws.instances() if life.instance.id not in foreign]
+
+
+def assert_clean(aws: Ec2) -> None:
+    """Nothing of ours is left; what is somebody else's is as it was."""
+    foreign = aws.instances()
+    assert not ours(aws)
+    assert [life.state for life in foreign] == ["running"]
+    disks = [f"disk {mapping.volume_id}" for _, mapping in foreign[0].instance.get_block_device_mapping]
+    assert aws.things() == disks
+
+
+def test_the_life_of_a_cluster(aws: Ec2, cloud: Styx) -> None:
+    yaml = task(
+        cloud, "echo rank $STYX_NODE_RANK of $STYX_NUM_NODES on $(hostname); env; cat /proc/*/cmdline | tr '\\0' ' '"
+    )
+    launched = cloud("launch", "--yes", "-c", "life", yaml)
+    assert "rank 0 of 1 on ip-1" in launched.stdout
+    (life,) = [one for one in aws.instances() if one.user_data]
+    assert life.machine is not None
+    tags = {tag["key"]: tag["value"] for tag in life.instance.get_tags()}
+    assert (tags["team"], tags["styx-rank"]) == ("blue", "0")
+    assert life.machine.host_key == tags["styx-host-key"]  # pinned before the first answer
+    assert cloud("exec", "life", "exit 3", code=None).returncode == 3
+    cloud("stop", "--yes", "life")
+    assert [one.state for one in aws.instances() if one.user_data] == ["stopped"]
+    assert not life.machine.running
+    cloud("start", "--yes", "life")
+    assert "and again" in cloud("exec", "life", "echo and again").stdout
+    for canary in (KEY_ID, SECRET):
+        assert canary not in launched.stdout + launched.stderr
+        assert not any(canary in line for line in aws.lines)
+        for folder in (cloud.home, life.machine.root / "home", life.machine.root / "var/lib/cloud"):
+            assert not holding(folder, canary)
+    cloud("down", "--yes", "life")
+    assert_clean(aws)
+    assert cloud("sweep").stdout.strip() in ("", "nothing of ours is left") or "nothing" in cloud("sweep").stderr
+
+
+def holding(folder: Path, text: str) -> list[Path]:
+    """Files below a folder that hold a text."""
+    found = []
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and not path.is_symlink() and text.encode() in path.read_bytes():
+                found.append(path)
+        except OSError:
+            continue
+    return found
+
+
+def test_spot_in_another_region_when_one_has_no_machines_and_its_interruption(aws: Ec2, cloud: Styx) -> None:
+    aws.sell_out("us-east-1")
+    cloud("launch", "--yes", "-d", "-c", "spot", task(cloud, "sleep 600", "  use_spot: true"))
+    story = cloud("why", "spot").stdout
+    assert "InsufficientInstanceCapacity" in story
+    assert "eu-west-1" in story
+    (life,) = [one for one in aws.instances() if one.user_data]
+    assert (life.region, life.instance.lifecycle) == ("eu-west-1", "spot")
+    assert life.machine is not None
+    assert life.machine.run(list(probe.COMMAND)).returncode != 0
+    aws.interrupt(life.instance.id, notice=True)
+    assert life.machine.run(list(probe.COMMAND)).returncode == 0
+    aws.interrupt(life.instance.id)
+    (row,) = cloud.json("status", "--refresh")
+    assert row["state"] not in ("UP", "STOPPED")
+    assert "preempt" in json.dumps(cloud.json("why", "spot")).lower()
+    cloud("down", "--yes", "spot")
+    assert_clean(aws)
+
+
+def test_a_machine_ends_itself_when_its_client_is_gone_for_good(aws: Ec2, cloud: Styx) -> None:
+    yaml = task(cloud, "echo done", "config: {lease: {idle: 2s, action: down}}")
+    cloud("launch", "--yes", "-d", "-c", "brief", yaml, timeout_s=240)
+    until(lambda: not ours(aws), "the machine has ended itself")
+    (life,) = [one for one in aws.instances(ended=True) if one.user_data]
+    assert life.instance.state_reason.code == "Client.InstanceInitiatedShutdown"
+    cloud("status", "--refresh")
+    cloud("down", "--yes", "brief", code=None)
+    assert_clean(aws)
+
+
+def test_a_host_that_somebody_else_stands_in_for(aws: Ec2, cloud: Styx) -> None:
+    aws.other_host_key = True
+    yaml = task(cloud, "echo never", "config: {launch: {ready_timeout: 8s}}")
+    ran = cloud("launch", "--yes", "-c", "forged", yaml, code=None, timeout_s=240)
+    assert ran.returncode not in (0, 70), ran.stderr
+    assert "host key" in ran.stderr
+    assert "never" not in ran.stdout
+    cloud("down", "--yes", "forged", code=None)
+    assert_clean(aws)
+
+
+def test_a_client_killed_while_it_asks_for_a_machine(aws: Ec2, cloud: Styx) -> None:
+    process = cloud.begin("launch", "--yes", "-d", "-c", "cut", task(cloud, "sleep 600"))
+    until(lambda: "RunInstances" in aws.calls, "a machine is asked for")
+    for child in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        child.send_signal(signal.SIGKILL)
+    process.wait(10)
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    cloud("sweep", "--delete", "--yes", code=None, timeout_s=240)
+    cloud("down", "--yes", "cut", code=None)
+    assert_clean(aws)
