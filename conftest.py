@@ -64,13 +64,19 @@ def uses_hosts(item: pytest.Item) -> bool:
 
 
 @pytest.fixture
-def machines() -> Iterator[Machines]:
+def machine_shares() -> dict[str, Path]:
+    """Folders of this machine that the hosts of `machines` see, by path there; a test module may override it."""
+    return {}
+
+
+@pytest.fixture
+def machines(machine_shares: dict[str, Path]) -> Iterator[Machines]:
     """A network of its own for the test, to boot real SSH hosts in; skips the test where they can't be had."""
     from styx.testing.machines import Machines
 
     if reason := Machines.unavailable():
         pytest.skip(reason)
-    with Machines() as room:
+    with Machines(machine_shares) as room:
         yield room
 
 

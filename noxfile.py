@@ -112,6 +112,14 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def machines(session: nox.Session) -> None:
+    """More of Ray on real SSH hosts than the tests have time for: about 10 minutes; `-- ARGS` passes ARGS to pytest."""
+    env = ready(session)
+    pytest = [str(ENV / "bin" / "pytest"), "-q", "-m", "machines or slow", "tests/e2e/test_ray_on_hosts.py"]
+    session.run(*pytest, *session.posargs, env=env, external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Start-up and launch, as multiples of a baseline measured in the same run; `-- ARGS` passes ARGS to both."""
     env = ready(session)
