@@ -13,7 +13,7 @@ from styx.errors import AmbiguousError, CapacityError, CloudError, QuotaError, S
 from styx.models import Resources
 from styx.optimizer.problem import Choice
 from styx.provision import gang
-from styx.provision.attempts import Refused, table, waiting_for
+from styx.provision.attempts import Doubt, Refused, table, waiting_for
 from styx.provision.request import bid, ends_at, image_of, network_of, options_of, unfit
 from styx.state.rows import ClusterRow, ClusterState
 
@@ -125,3 +125,22 @@ def test_the_table_has_the_vendors_codes_and_plain_words() -> None:
         "  c/r1  big  InsufficientInstanceCapacity  none left",
         "  c/r1  big  QuotaError                    the quota is used up",
     ]
+
+
+def test_only_a_plain_refusal_of_the_first_call_leaves_no_doubt() -> None:
+    node = Node(id="n", cluster="k", rank=0, place=PLACE, state=NodeState.PENDING)
+
+    def doubt(*seen: gang.Seen) -> bool:
+        held = Doubt()
+        for each in seen:
+            held.heed(each)
+        return held.exists
+
+    refused = gang.Raised(CapacityError("none left"))
+    assert not doubt(refused)
+    assert not doubt(gang.Raised(QuotaError("used up")))
+    assert doubt(gang.Raised(CapacityError("none left", created=(node,))))
+    assert doubt(gang.Raised(TransientError("timed out")), refused)
+    assert doubt(gang.Raised(AmbiguousError("lost")))
+    assert doubt(gang.Made((node,)), refused)
+    assert not doubt(gang.Made(()), refused)

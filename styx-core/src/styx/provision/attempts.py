@@ -7,7 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from styx.driver import Node, NodeRequest, NodeState
-from styx.errors import CapacityError, CloudError, NoPlaceLeft, Scope, StyxError, TransientError
+from styx.errors import (
+    BalanceError,
+    CapacityError,
+    CloudError,
+    CredentialsError,
+    NoPlaceLeft,
+    QuotaError,
+    Scope,
+    StyxError,
+    TransientError,
+)
 from styx.optimizer.problem import Choice, Selector
 from styx.provision import failover, gang, ledger, request
 from styx.provision.claim import Claim
@@ -111,10 +121,12 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
     attempt_id = world.store.add_attempt(attempt, epoch=claim.epoch)
     what = f"{wanted.count} x {choice.offer.instance_type} in {choice.place}"
     world.tell(row.key, wanted.operation, "attempt", "started", what, attempt=attempt_id)
+    doubt = Doubt()
     try:
-        nodes = _drive(claim, choice, request.node_request(world, row, token, choice, wanted), wanted.operation)
+        asked = request.node_request(world, row, token, choice, wanted)
+        nodes = _drive(claim, choice, asked, wanted.operation, doubt)
     except (StyxError, KeyboardInterrupt) as error:
-        _close_failed(claim, attempt_id, choice, wanted, error)
+        _close_failed(claim, attempt_id, choice, wanted, error, doubt)
         raise
     offer = choice.offer.model_dump(mode="json")
     row = claim.update(
@@ -126,7 +138,22 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
     return nodes
 
 
-def _drive(claim: Claim, choice: Choice, asked: NodeRequest, operation: str) -> tuple[Node, ...]:
+@dataclass
+class Doubt:
+    """Whether an attempt may have made machines that no listing shows yet."""
+
+    exists: bool = False
+
+    def heed(self, seen: gang.Seen) -> None:
+        """Learn from one answer. Only a plain refusal of the very first call proves that there is nothing."""
+        if isinstance(seen, gang.Raised):
+            refused = isinstance(seen.error, (CapacityError, QuotaError, BalanceError, CredentialsError))
+            self.exists |= not refused or bool(getattr(seen.error, "created", ()))
+        elif seen is not None:
+            self.exists |= bool(seen.nodes)
+
+
+def _drive(claim: Claim, choice: Choice, asked: NodeRequest, operation: str, doubt: Doubt) -> tuple[Node, ...]:
     """Perform what `gang.decide` asks for, until the gang is ready or has failed."""
     world = claim.world
     driver = world.provisioner(choice.place.cloud)
@@ -152,6 +179,10 @@ def _drive(claim: Claim, choice: Choice, asked: NodeRequest, operation: str) -> 
                 seen = gang.Listed(tuple(node for node in listed if _is_of(node, asked)))
         except StyxError as error:
             seen = gang.Raised(error)
+        except KeyboardInterrupt:
+            doubt.exists = True
+            raise
+        doubt.heed(seen)
 
 
 class Patience:
@@ -189,7 +220,9 @@ def _is_of(node: Node, asked: NodeRequest) -> bool:
     return node.state is not NodeState.TERMINATED
 
 
-def _close_failed(claim: Claim, attempt_id: int, choice: Choice, wanted: Wanted, error: BaseException) -> None:
+def _close_failed(
+    claim: Claim, attempt_id: int, choice: Choice, wanted: Wanted, error: BaseException, doubt: Doubt
+) -> None:
     """Write the reason down first, then remove what the attempt made; what can't be removed stays on record."""
     world, key = claim.world, claim.key
     vendor = error.vendor if isinstance(error, CloudError) else None
@@ -210,7 +243,7 @@ def _close_failed(claim: Claim, attempt_id: int, choice: Choice, wanted: Wanted,
     world.tell(key, wanted.operation, "attempt", "failed", f"{choice.place}: {message}", attempt=attempt_id)
     known = error.created if isinstance(error, CloudError) else ()
     lag_s = world.cloud(choice.place.cloud).limits.listing_lag_s
-    not_before = world.timestamp() + lag_s
+    not_before = world.timestamp() + lag_s if doubt.exists else 0.0
     left = quietly(
         lambda: remove(
             world,
