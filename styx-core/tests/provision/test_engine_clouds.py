@@ -154,7 +154,11 @@ def test_notes_on_leases() -> None:
     assert "no lease" in leases.notes({}, "X", "stop", good, free=False)[0]
     assert leases.notes(limited, "X", "stop", good, free=False) == ()
     assert "removes them" in leases.notes(limited, "X", "down", good, free=False)[0]
-    assert "ends the billing by itself" in leases.notes(limited, "X", "stop", billing, free=False)[0]
+    assert "goes on costing" in leases.notes(limited, "X", "stop", billing, free=False)[0]
+    assert (
+        "ends the billing by itself"
+        in leases.notes({"max_age_s": 9, "action": "down"}, "X", "down", billing, free=False)[0]
+    )
     assert "ends the billing by itself" in leases.notes(limited, "X", "stop", SelfEnd(kind="none"), free=False)[0]
     assert leases.notes(limited, "X", "stop", None, free=False) == ()
 

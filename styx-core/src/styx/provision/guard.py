@@ -186,6 +186,11 @@ class Guarded:
             wanted: Literal["stop", "down"] = "down" if action == "down" else "stop"
             self._call("prepare_self_action", lambda: ends.prepare_self_action(nodes, wanted))
 
+    @property
+    def ends_itself(self) -> bool:
+        """Whether nodes can end themselves at all."""
+        return isinstance(self.inner, EndsItself)
+
     def self_action(self, node: Node, action: str) -> SelfEnd:
         """See `EndsItself.self_action`; clouds without it answer with `none`."""
         if not isinstance(self.inner, EndsItself):

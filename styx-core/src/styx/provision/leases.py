@@ -36,6 +36,8 @@ def foreseen(world: World, choice: Choice, lease: Mapping[str, Any]) -> tuple[st
     try:
         end = driver.self_action(node, action)
     except StyxError:
+        end = None
+    if end is not None and end.kind == "none" and action == "stop" and driver.ends_itself:
         end = None  # it can only tell for a machine that exists
     return notes(lease, driver.cloud.display_name, action, end, free=driver.cloud.free)
 
@@ -62,7 +64,9 @@ def notes(
             f"{cloud} cannot stop these machines in a way that saves money: at its end the lease removes them, "
             "with their disks"
         )
-    if end is not None and (end.kind == "none" or not end.stops_billing):
+    if end is not None and end.kind != "none" and action == "stop" and not end.stops_billing:
+        told.append(f"a machine that has stopped itself goes on costing something at {cloud}, such as its disk")
+    elif end is not None and (end.kind == "none" or not end.stops_billing):
         told.append(
             f"nothing at {cloud} ends the billing by itself: when the lease runs out the jobs are ended, but the "
             "machines cost money until `styx down` or `styx sweep`"
