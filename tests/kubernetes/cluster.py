@@ -305,6 +305,17 @@ class RealKube:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
         self.call("POST", "/api/v1/namespaces/default/pods", pod)
 
+    def back_volume(self, claim: str) -> None:
+        """Give a claim its storage: a folder of the node."""
+        (self.work / claim).mkdir()
+        spec = {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": str(self.work / claim)},
+            "claimRef": {"namespace": "default", "name": claim},
+        }  # fmt: skip
+        volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": claim}, "spec": spec}
+        self.call("POST", "/api/v1/persistentvolumes", volume)
+
     def quota(self, namespace: str) -> None:
         """A namespace in which no pod fits."""
         self.call(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from styx.errors import NoPlaceLeft, UnsupportedError
+from styx.errors import NoPlaceLeft, NotFound, UnsupportedError
 from styx.testing.contexts import make_context
 from styx_k8s import Kubernetes
 from styx_k8s.config import K8sConfig
@@ -162,17 +163,19 @@ def test_ports_are_forwarded_through_the_api(engine: Engine) -> None:
     node = engine.client.world.store.cluster("one", engine.client.world.workspace).nodes[0]
     way = driver_of(engine, engine.client.world.store.store_id).transport(node.reach)
 
-    def answer() -> bytes:
-        reading, writing, stream = way.forward(port)
-        try:
-            writing.write(b"GET / HTTP/1.0\r\n\r\n")
-            return reading.read(9) or b""
-        except OSError:
-            return b""
-        finally:
-            stream.close()
+    from styx.plugin import PortForward
 
-    assert until(answer) == b"HTTP/1.0 "
+    forwarded = way.forward([PortForward(0, port)], lambda _: None)
+
+    def answer() -> bytes:
+        with socket.create_connection(("127.0.0.1", forwarded.forwards[0].local), timeout=20) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return connection.recv(9)
+
+    try:
+        assert until(answer) == b"HTTP/1.0 "
+    finally:
+        forwarded.close()
 
 
 def free_port() -> int:
@@ -181,21 +184,57 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-MOMENTS = tuple(range(400)) if os.environ.get("STYX_KUBE_MATRIX") else (9, 14)
-"""All of them in the session `kubernetes`, two by default."""
+def child(engine: Engine, moment: str) -> subprocess.CompletedProcess[str]:
+    resources = {"infra": "k8s", "cpus": 0.5, "memory": 0.5}
+    asked = {"cloud": "kubernetes", "limits": {}, "nodes": 1, "resources": resources}
+    argv = [sys.executable, str(ROOT / "tests/chaos/child.py"), str(engine.home), "launch", moment]
+    env = {**engine.environ, "CHAOS": json.dumps(asked)}
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_killed_client_leaves_nothing(engine: Engine, kube: Any) -> None:
+    """At two moments; in the session `kubernetes` at every one that the engine observes."""
     (engine.home.parent / "work").mkdir()
     (engine.home.parent / "work" / "data.txt").write_text("some data\n")
-    env = {**engine.environ, "CHAOS_INFRA": "k8s"}
-    for moment in MOMENTS:
-        argv = [sys.executable, str(ROOT / "tests/chaos/child.py"), str(engine.home), "launch", str(moment)]
-        died = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
-        if died.returncode == 0:
-            assert moment > 10
-            break  # that was after the last moment
+    moments = ["driver:kubernetes.create:before#0", "driver:kubernetes.create:after#0"]
+    if os.environ.get("STYX_KUBE_MATRIX"):
+        whole = child(engine, "")
+        assert whole.returncode == 0, whole.stderr
+        moments = json.loads(whole.stdout.splitlines()[-1])
+        engine.client.down(["*"])
+    died_at = []
+    for moment in moments:
+        died = child(engine, moment)
+        if died.returncode == 0:  # how often a listing is asked differs from launch to launch
+            engine.client.down(["*"])
+            continue
         assert died.returncode == -signal.SIGKILL, died.stderr
+        died_at.append(moment)
         engine.client.sweep(delete=True)
         engine.client.down(["*"])
-        assert kube.names() == [], f"killed at moment {moment}"
+        assert kube.names() == [], f"killed at {moment}"
+    assert len(died_at) > len(moments) * 0.8
+    print(f"killed at {len(died_at)} moments, nothing left")
+
+
+def test_a_volume_outlives_its_cluster(engine: Engine, kube: Any) -> None:
+    from styx.models.reader import read_volume_text
+
+    spec = read_volume_text('{"name": "data", "type": "k8s-pvc", "infra": "k8s/main", "size": "1Gi"}')
+    made = engine.client.volume_apply(spec)
+    assert engine.client.volume_apply(spec).id == made.id
+    kube.back_volume(made.id)
+    engine.launch("sleep 600", volumes={"/styx/data": "data"})
+    (pod,) = kube.pods()
+    claims = [
+        one["persistentVolumeClaim"]["claimName"] for one in pod["spec"]["volumes"] if "persistentVolumeClaim" in one
+    ]
+    assert claims == [made.id]
+    engine.client.down(["one"])
+    found, unreadable = engine.client.volumes()
+    assert ([each.name for each in found], found[0].size_gib, unreadable) == (["data"], 1.0, [])
+    with pytest.raises(NotFound, match="no volume called other"):
+        engine.launch(cluster="two", volumes={"/styx/data": "other"})
+    engine.client.down(["*"])
+    assert engine.client.volume_delete(["data"]) == ["data"]
+    until(lambda: not kube.names())

@@ -627,6 +627,9 @@ class Kube:
         """A namespace in which no pod fits."""
         self.full.add(namespace)
 
+    def back_volume(self, claim: str) -> None:
+        """Give a claim its storage; here nothing is mounted."""
+
     def stop_api(self) -> None:
         self.silent = True
 

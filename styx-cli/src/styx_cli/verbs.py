@@ -52,6 +52,7 @@ VERBS: Final[dict[str, Verb]] = {
         ("autostop", _CHANGE, "Set or cancel the idle limit of clusters."),
         ("down", _CHANGE, "End clusters for good."),
         ("sweep", _CHANGE, "Find, and with --delete end, machines of ours that nobody remembers."),
+        ("volumes", _CHANGE, "Make, list and delete named volumes, which outlive clusters."),
         ("check", _SETUP, "Ask each cloud who we are, and remember which are enabled."),
         ("validate", _SETUP, "Check task files; touches no network and no cloud."),
         ("config", _SETUP, "Show the configuration and where each value comes from."),

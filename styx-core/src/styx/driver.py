@@ -336,6 +336,10 @@ class Leftover(Value):
     kind: str
     place: Place
     cluster: str | None = None
+    name: str | None = None
+    """Of a named volume: what the user calls it."""
+    size_gib: float | None = None
+    """Of a disk or volume."""
     usd_per_hour: float | None = None
     created_at: datetime | None = None
 

@@ -57,6 +57,7 @@ from styx.errors import (
     CredentialsError,
     DeadlineExceeded,
     DriverError,
+    LocalIOError,
     QuotaError,
     Scope,
     StyxError,
@@ -66,6 +67,7 @@ from styx.errors import (
     VendorDetail,
 )
 from styx.hookspecs import PROJECT
+from styx.models.forwards import PortForward
 from styx.transport.base import Channel, NodeGone, Transport, Unusable
 from styx.userdata import cloud_config, public_half
 
@@ -118,6 +120,7 @@ __all__ = [
     "Leftover",
     "Limits",
     "Local",
+    "LocalIOError",
     "MakesImages",
     "MakesTransport",
     "Market",
@@ -130,6 +133,7 @@ __all__ = [
     "Permissions",
     "Place",
     "PluginReach",
+    "PortForward",
     "Problem",
     "Provisioner",
     "QuotaError",

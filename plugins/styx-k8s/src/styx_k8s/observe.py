@@ -22,7 +22,8 @@ from styx.plugin import (
 )
 from styx_k8s.config import ContextConfig
 from styx_k8s.faults import capacity, container_problem
-from styx_k8s.pods import CLUSTER, CONTAINER, PRICE, RANK, SHAPE, TOKEN
+from styx_k8s.pods import CLUSTER, CONTAINER, PRICE, RANK, SHAPE, TOKEN, VOLUME_OF
+from styx_k8s.shapes import quantity
 
 SCALING: Final = frozenset({"TriggeredScaleUp", "Nominated"})
 """Events by which an autoscaler says that it is at work (cluster-autoscaler, Karpenter)."""
@@ -228,7 +229,16 @@ def leftover(one: Mapping[str, Any], kind: str, place: Place) -> Leftover:
     """An object of ours that is no pod."""
     meta = one["metadata"]
     made = moment(meta["creationTimestamp"])
-    return Leftover(id=meta["name"], kind=kind, place=place, cluster=meta["labels"].get(CLUSTER), created_at=made)
+    size = (one["spec"].get("resources") or {}).get("requests") or {}
+    return Leftover(
+        id=meta["name"],
+        kind=kind,
+        place=place,
+        cluster=meta["labels"].get(CLUSTER),
+        name=meta["labels"].get(VOLUME_OF),
+        size_gib=quantity(size["storage"]) / 2**30 if "storage" in size else None,
+        created_at=made,
+    )
 
 
 def by_object(events: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -10,14 +10,27 @@ import secrets
 import shlex
 import shutil
 import signal
+import socket
+import socketserver
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO, Final, cast
 from urllib.parse import urlencode
 
-from styx.plugin import Channel, Completed, DeadlineExceeded, NodeGone, Transport, Unreachable, Unusable
+from styx.plugin import (
+    Channel,
+    Completed,
+    DeadlineExceeded,
+    LocalIOError,
+    NodeGone,
+    PortForward,
+    Transport,
+    Unreachable,
+    Unusable,
+)
 from styx_k8s.api import Api
 from styx_k8s.pods import CONTAINER, LENT, ROOM
 
@@ -257,21 +270,9 @@ class PodTransport(Transport):
         finally:
             channel.close()
 
-    def forward(self, port: int) -> tuple[BinaryIO, BinaryIO, Stream]:
-        """A connection to a port of the pod: what to read from, what to write to, and what to close."""
-        stream = Stream(self._api, self._pod, "portforward", [("ports", str(port))])
-        pipe = _Pipe()
-
-        def read() -> None:
-            begun = False
-            for channel, data in stream.frames():
-                if channel == 0 and begun:
-                    pipe.feed(data)
-                begun = begun or channel == 0  # the first frame repeats the port's number
-            pipe.end()
-
-        threading.Thread(target=read, name=f"forward {port}", daemon=True).start()
-        return pipe.stdout, cast(BinaryIO, _Writer(stream, 0)), stream
+    def forward(self, forwards: Sequence[PortForward], say: Callable[[str], None]) -> Forwarder:
+        """Let ports of this machine lead to ports of the pod."""
+        return Forwarder(self._api, self._pod, forwards, say)
 
     def interactive(self, argv: Sequence[str]) -> int:
         """A command, or a login shell, on this terminal."""
@@ -285,6 +286,68 @@ class PodTransport(Transport):
                 os.write(1, data)
         os.write(2, channel.stderr())
         return channel.wait(10.0)
+
+
+class Forwarder:
+    """Listens until it is closed; each connection gets a websocket of its own."""
+
+    def __init__(self, api: Api, pod: str, forwards: Sequence[PortForward], say: Callable[[str], None]) -> None:
+        self._api, self._pod, self._say = api, pod, say
+        self.forwards: list[PortForward] = []
+        self._servers: list[socketserver.BaseServer] = []
+        try:
+            for each in forwards:
+                self._listen(each)
+        except BaseException:
+            self.close()
+            raise
+
+    def _listen(self, each: PortForward) -> None:
+        if each.host not in ("127.0.0.1", "localhost", "::1"):
+            raise Unreachable(f"{each.host} is not the pod itself: only its own ports can be forwarded")
+
+        def carry(connection: socket.socket, *_: object) -> None:
+            try:
+                self._carry(connection, each.remote)
+            except Unreachable as error:
+                self._say(f"no connection to port {each.remote} of the pod: {error.message}")
+
+        try:
+            server = socketserver.ThreadingTCPServer((each.bind, each.local), carry)  # type: ignore[arg-type]
+        except OSError as error:
+            raise LocalIOError(f"port {each.local} of this machine can't be used: {error.strerror}") from None
+        server.daemon_threads = True
+        self._servers.append(server)
+        self.forwards.append(replace(each, local=int(server.server_address[1])))
+        threading.Thread(target=server.serve_forever, args=(0.1,), name="forward", daemon=True).start()
+
+    def _carry(self, connection: socket.socket, port: int) -> None:
+        stream = Stream(self._api, self._pod, "portforward", [("ports", str(port))])
+
+        def down() -> None:
+            begun = set()  # the first frame of each channel repeats the port's number
+            with contextlib.suppress(OSError):
+                for channel, data in stream.frames():
+                    if channel == 0 and 0 in begun:
+                        connection.sendall(data)
+                    elif channel == 1 and 1 in begun and data:
+                        self._say(f"port {port} of the pod: {data.decode('utf-8', 'replace').strip()}")
+                    begun |= {channel} if data else set()
+                connection.shutdown(socket.SHUT_RDWR)
+
+        reader = threading.Thread(target=down, daemon=True)
+        reader.start()
+        with contextlib.suppress(OSError):
+            while data := connection.recv(_FRAME_BYTES):
+                stream.send(0, data)
+            reader.join(60.0)  # half closed: let the answer come
+        stream.close()
+
+    def close(self) -> None:
+        """Stop listening. Idempotent."""
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
 
 
 def _type_into(channel: PodChannel) -> None:

@@ -36,6 +36,7 @@ from styx.api.views import (
     SweepReport,
 )
 from styx.provision.options import LaunchOptions, OptimizeOptions
+from styx.provision.volumes import VolumeView
 from styx.state.rows import Attempt, ClusterState, Event, Rate
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "Say",
     "Story",
     "SweepReport",
+    "VolumeView",
     "connect",
 ]
 

@@ -25,10 +25,12 @@ from styx.api.views import (
     Story,
     SweepReport,
 )
+from styx.driver import Place
+from styx.provision.volumes import VolumeView
 from styx.state.rows import Event
 
 if TYPE_CHECKING:
-    from styx.models import Document, JobGroup, Pipeline, Task
+    from styx.models import Document, JobGroup, Pipeline, Task, VolumeSpec
     from styx.models.forwards import PortForward
     from styx.provision.options import LaunchOptions, OptimizeOptions
     from styx.provision.sshconfig import SshSetup
@@ -121,6 +123,15 @@ class Client(Protocol):
 
     def sweep(self, *, delete: bool = False, clouds: Sequence[str] = ()) -> SweepReport:
         """Find (and end) machines with our key that nobody remembers."""
+
+    def volume_apply(self, spec: VolumeSpec) -> VolumeView:
+        """Make a named volume if there is none of that name in its place."""
+
+    def volumes(self, clouds: Sequence[str] = ()) -> tuple[list[VolumeView], list[tuple[Place, str]]]:
+        """Every named volume of this installation, and places that could not be read with the reasons."""
+
+    def volume_delete(self, names: Sequence[str]) -> list[str]:
+        """Delete named volumes with all that is on them; returns their names."""
 
     def check(self, clouds: Sequence[str] = ()) -> list[CheckView]:
         """Ask clouds who we are, in parallel, and remember which are enabled."""

@@ -40,6 +40,7 @@ from styx.provision import (
     submit,
     sweep,
     teardown,
+    volumes,
 )
 from styx.provision import follow as jobs_of
 from styx.provision.options import LaunchOptions, OptimizeOptions
@@ -49,9 +50,11 @@ from styx.state.ledger import cost_of
 from styx.state.rows import ClusterRow, ClusterState
 
 if TYPE_CHECKING:
-    from styx.models import Document, JobGroup, Pipeline, Task
+    from styx.driver import Place
+    from styx.models import Document, JobGroup, Pipeline, Task, VolumeSpec
     from styx.models.forwards import PortForward
     from styx.provision.sshconfig import SshSetup
+    from styx.provision.volumes import VolumeView
     from styx.transport.base import Transport
 
 
@@ -370,12 +373,28 @@ class InProcess(CatalogCalls):
             unreadable=seen.unreadable,
         )
 
+    def volume_apply(self, spec: VolumeSpec) -> VolumeView:
+        """See `Client.volume_apply`."""
+        return volumes.apply(self.world, spec)
+
+    def volumes(self, clouds: Sequence[str] = ()) -> tuple[list[VolumeView], list[tuple[Place, str]]]:
+        """See `Client.volumes`."""
+        return volumes.listing(self.world, clouds)
+
+    def volume_delete(self, names: Sequence[str]) -> list[str]:
+        """See `Client.volume_delete`."""
+        return volumes.delete(self.world, names)
+
     def check(self, clouds: Sequence[str] = ()) -> list[CheckView]:
         """See `Client.check`."""
+        from styx.models.infra import canonical_cloud
+
         world = self.world
         allowed = world.config.allowed_clouds
         spared = {name for name in world.hub.installed_clouds() if allowed is not None and name not in allowed}
-        names = list(clouds) or [name for name in world.hub.installed_clouds() if name not in spared]
+        names = [canonical_cloud(name) for name in clouds] or [
+            name for name in world.hub.installed_clouds() if name not in spared
+        ]
         for name in names:
             if name not in world.hub.installed_clouds():
                 world.cloud(name)  # says how to install it

@@ -48,6 +48,11 @@ class Features(Protocol):
         ...
 
     @property
+    def volumes(self) -> bool:
+        """Named volumes are mounted."""
+        ...
+
+    @property
     def absolute_paths(self) -> bool:
         """File mounts outside the node's home."""
         ...
@@ -84,6 +89,8 @@ _SERVE: Final = Refused("services need the styx-serve add-on, which this release
 _POOL: Final = Refused("pools need the styx-jobs add-on, which this release does not have")
 _JOBS: Final = Refused("managed jobs need the styx-jobs add-on, which this release does not have")
 _DISKS: Final = Refused("no cloud of this release makes disks to measure")
+_VOLUMES: Final = Executed(lambda features: features.volumes, "the place cannot mount volumes")
+_OWN_VOLUME: Final = Refused("volumes that live with the cluster are not made yet: use `styx volumes apply`")
 _INTERNAL: Final = Refused("is internal to another tool and has no meaning here")
 _IMAGE: Final = Executed(lambda features: features.custom_image, "the place has no machine images to choose from")
 
@@ -100,7 +107,16 @@ TABLE: Final[Mapping[str, Status]] = {
     "managed_secrets": Refused("managed secrets need a team server; give the value with --secret"),
     "file_mounts": _YES,
     "file_mounts.*": Executed(lambda features: features.mounts, "the place cannot mount or copy buckets", whole=True),
-    "volumes": Refused("volumes are not executed yet"),
+    "volumes": _VOLUMES,
+    "volumes.*": _VOLUMES,
+    "volumes.*.name": _VOLUMES,
+    "volumes.*.sub_path": _VOLUMES,
+    "volumes.*.size": _OWN_VOLUME,
+    "volumes.*.type": _OWN_VOLUME,
+    "volumes.*.labels": _OWN_VOLUME,
+    "volumes.*.config": _OWN_VOLUME,
+    "volumes.*.host_path": Refused("folders of the host are not mounted yet"),
+    "volumes.*.mode": Refused("folders of the host are not mounted yet"),
     "service": _SERVE,
     "pool": _POOL,
     "config": _YES,
@@ -229,6 +245,10 @@ def _given(task: Task) -> Iterator[tuple[str, Any, str]]:
         elif name == "file_mounts":
             for path in task.bucket_mounts:
                 yield f"file_mounts.{path}", value[path], "file_mounts.*"
+        elif name == "volumes":
+            for path, mount in value.items():
+                for inner in sorted(mount.model_fields_set):
+                    yield f"volumes.{path}.{inner}", getattr(mount, inner), f"volumes.*.{inner}"
         elif name == "config":
             for inner in sorted(_changed(value) | (value.model_extra or {}).keys()):
                 yield f"config.{inner}", getattr(value, inner, None), f"config.{inner}"

@@ -273,6 +273,14 @@ class Task(Model):
         return {dst: src for dst, src in mounts.items() if isinstance(src, str) and not is_url(src)}
 
     @property
+    def named_volumes(self) -> dict[str, str]:
+        """Paths on the node, each with the name of the volume mounted there, `NAME` or `NAME:FOLDER`."""
+        mounts = {path: each for path, each in (self.volumes or {}).items() if each.name is not None}
+        return {
+            path: f"{each.name}:{each.sub_path}" if each.sub_path else str(each.name) for path, each in mounts.items()
+        }
+
+    @property
     def bucket_mounts(self) -> dict[str, str | Storage]:
         """Paths on the node, each with a bucket URL or a storage object."""
         return {dst: src for dst, src in (self.file_mounts or {}).items() if dst not in self.local_mounts}

@@ -240,7 +240,7 @@ def _create(claim: Claim, op: str, task: Task, options: LaunchOptions) -> None:
     deadline = world.timestamp() + world.retry_for_s(options.retry_for_s)
     pause_s = RETRY_PAUSES_S[0]
     asked = {planning.label(each): each for each in reversed(task.resources.alternatives())}
-    wanted = Wanted(operation=op, count=task.num_nodes, asked=asked)
+    wanted = Wanted(operation=op, count=task.num_nodes, asked=asked, volumes=task.named_volumes)
 
     while True:
         try:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from styx.driver import FeatureSet, Image, Market, Node, NodeRequest, Ssh
 from styx.optimizer.problem import Choice
-from styx.provision import ledger
+from styx.provision import ledger, volumes
 from styx.provision.offers import EMBEDDED
 from styx.provision.world import World
 from styx.state.rows import ClusterRow
@@ -29,11 +29,13 @@ class Wanted:
         operation: The launch.
         count: Nodes.
         asked: The task's alternatives, by the labels that the plan's choices carry.
+        volumes: By path: the name of a volume, or `NAME:FOLDER`.
     """
 
     operation: str
     count: int
     asked: Mapping[str, Resources] = field(default_factory=dict)
+    volumes: Mapping[str, str] = field(default_factory=dict)
 
 
 def features_of(world: World, choice: Choice) -> FeatureSet:
@@ -70,6 +72,7 @@ def node_request(world: World, row: ClusterRow, token: str, choice: Choice, want
         disk_gib=asked.disk_size if asked else None,
         disk_tier=asked.disk_tier if asked else None,
         network_tier=network_tier(asked),
+        mounts=volumes.mounts(world, choice.place, wanted.volumes),
         labels=dict(asked.labels or {}) if asked else {},
         network=network_of(settings),
         options=options_of(settings),
