@@ -1,11 +1,14 @@
-"""Real SSH hosts on this machine: how fast bare ones get an agent.
+"""Real SSH hosts on this machine: how fast bare ones get an agent and a job's first line, and files reach them.
 
     python benchmarks/machines.py bootstrap --hosts 1 50
+    python benchmarks/machines.py start --hosts 1 4 16    # to the first line, without and with Ray
+    python benchmarks/machines.py sync                    # 20,000 small files and 1 GiB, beside rsync and scp
 
 Needs root and openssh-server; see `styx.testing.machines`. Each round boots nothing: the hosts are up and their SSH
 answers. First every host is connected to and runs `python3 -c pass`, then, on new logins, every host gets an agent:
 a Python is found, its program is put, started and greeted. Both in parallel over all hosts, in turns, with files and
-logins of the round before removed. The figure is the ratio of the two medians.
+logins of the round before removed. The figure is the ratio of the two medians. `machines_start` and `machines_sync`
+hold the other two parts.
 """
 
 from __future__ import annotations
@@ -133,6 +136,18 @@ def _line(row: Mapping[str, Any]) -> str:
     )
 
 
+def _start(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from machines_start import run_start
+
+    return run_start(options)
+
+
+def _sync(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from machines_sync import run_sync
+
+    return run_sync(options)
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -142,6 +157,16 @@ def main() -> int:
     part.add_argument("--hosts", type=int, nargs="+", default=[1, 50], help="numbers of hosts")
     part.add_argument("--rounds", type=int, default=9)
     part.set_defaults(run=run_bootstrap)
+    part = parts.add_parser("start", help="from `SSH answers` to the first line of a job")
+    part.add_argument("--hosts", type=int, nargs="+", default=[1, 4, 16], help="numbers of hosts")
+    part.add_argument("--rounds", type=int, default=3)
+    part.add_argument("--no-ray", action="store_true", help="only jobs of one node")
+    part.set_defaults(run=_start)
+    part = parts.add_parser("sync", help="files to one host")
+    part.add_argument("--files", type=int, default=20_000)
+    part.add_argument("--gib", type=float, default=1.0)
+    part.add_argument("--rounds", type=int, default=3)
+    part.set_defaults(run=_sync)
     options = parser.parse_args()
     if reason := Machines.unavailable():
         print(f"no hosts can be had here: {reason}", file=sys.stderr)

@@ -14,10 +14,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from styx.errors import LocalIOError, Unreachable
 from styx.transport.base import Channel, Transport, write_all
+from styx.transport.packing import worthwhile_level
 from styx.transport.tree import Entry, SyncItem, Tree, heavy_folders, scan, unreadable
 
 LARGE_BYTES = 64 * 1000 * 1000
@@ -125,7 +127,8 @@ def _upload(wire: _Wire, tree: Tree, say: Callable[[str], None], level: int) -> 
     if line := large_upload_line(tree, need):
         say(line)
     stream = TarStream(tree, need)
-    packer = zlib.compressobj(level, zlib.DEFLATED, 31)
+    files = [(Path(tree.local_path(entry)), entry.size) for entry in need if entry.kind == "f"]
+    packer = zlib.compressobj(worthwhile_level(files, level), zlib.DEFLATED, 31)
     try:
         for data in stream:
             wire.send_chunk(packer.compress(data))
