@@ -111,7 +111,8 @@ def test_a_persistent_spot_request(driver, aws):
             {
                 "InstanceId": "i-1", "InstanceType": "m5.large", "AmiLaunchIndex": 0, "InstanceLifecycle": "spot",
                 "SpotInstanceRequestId": "sir-1", "State": {"Code": 0, "Name": "pending"},
-                "Placement": {"AvailabilityZone": subnet.zone}, "Tags": driver._group_tags(CLUSTER),
+                "Placement": {"AvailabilityZone": subnet.zone},
+                "Tags": [*driver._group_tags(CLUSTER), {"Key": "styx-spot", "Value": "persistent"}],
             }
         ],
     }  # fmt: skip
@@ -128,7 +129,7 @@ def test_a_persistent_spot_request(driver, aws):
         ec2.add_response("run_instances", reply, asked)
         made = driver._clients.call("ec2", "us-east-1", "run_instances", **asked)["Instances"][0]
     node = machines.node_of(made, machines.Shown(PLACE, {}, {}, driver.config))
-    assert (node.state, node.data) == (NodeState.PENDING, {"spot": True, "spot_request": "sir-1"})
+    assert (node.state, node.data) == (NodeState.PENDING, {"spot": "persistent", "spot_request": "sir-1"})
 
 
 def test_a_simulation_of_a_policy(driver):

@@ -47,6 +47,7 @@ ERRORS: Final[Mapping[str, type[CloudError]]] = {
     "InvalidAMIID.Unavailable": UnsupportedError,
     "InvalidClientTokenId": CredentialsError,
     "InvalidGroup.NotFound": TransientError,
+    "InvalidIPAddress.InUse": TransientError,
     "InvalidParameterCombination": UnsupportedError,
     "InvalidParameterValue": UnsupportedError,
     "InvalidPlacementGroup.InUse": TransientError,

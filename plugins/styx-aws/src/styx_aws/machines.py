@@ -24,7 +24,7 @@ from styx.plugin import (
 from styx_aws.config import AwsConfig
 from styx_aws.images import Ami
 from styx_aws.network import Nic, Subnet
-from styx_aws.tags import CLUSTER, HOST_KEY, PRICE, RANK, STORE, TOKEN, USER, tag_list, tags_of
+from styx_aws.tags import CLUSTER, HOST_KEY, PRICE, RANK, SPOT, STORE, TOKEN, USER, tag_list, tags_of
 
 STATES: Final[Mapping[str, NodeState]] = {
     "pending": NodeState.PENDING,
@@ -108,7 +108,7 @@ def is_spot(request: NodeRequest) -> bool:
     return request.offer.market in {Market.SPOT, Market.BID}
 
 
-def tags(request: NodeRequest, login: str, first: int, host_key: str | None) -> dict[str, str]:
+def tags(request: NodeRequest, login: str, first: int, host_key: str | None, spot: str | None) -> dict[str, str]:
     """The user's labels and ours; ours win. Names beginning with `aws:` belong to AWS."""
     own = {
         "Name": request.cluster,
@@ -120,6 +120,8 @@ def tags(request: NodeRequest, login: str, first: int, host_key: str | None) -> 
     }
     if host_key:
         own[HOST_KEY] = host_key
+    if spot is not None:
+        own[SPOT] = spot
     if request.offer.usd_per_hour is not None:
         own[PRICE] = repr(request.offer.usd_per_hour)
     labels = {name: value for name, value in request.labels.items() if not name.lower().startswith("aws:")}
@@ -129,7 +131,8 @@ def tags(request: NodeRequest, login: str, first: int, host_key: str | None) -> 
 def parameters(request: NodeRequest, launch: Launch, config: AwsConfig) -> dict[str, Any]:
     """The parameters of RunInstances: all machines of the launch or none."""
     spot = is_spot(request)
-    labels = tag_list(tags(request, config.ssh_user or launch.ami.user, launch.first, launch.host_key))
+    login = config.ssh_user or launch.ami.user
+    labels = tag_list(tags(request, login, launch.first, launch.host_key, config.spot if spot else None))
     kinds = ["instance", "volume", *(["spot-instances-request"] if spot else [])]
     asked: dict[str, Any] = {
         "ImageId": launch.ami.id,
@@ -308,7 +311,9 @@ def _reach(address: str, named: Mapping[str, str], config: AwsConfig) -> Ssh:
 
 def _data(instance: Mapping[str, Any]) -> dict[str, Any]:
     request = instance.get("SpotInstanceRequestId")
-    found: dict[str, Any] = {"spot": instance.get("InstanceLifecycle") == "spot"}
+    found: dict[str, Any] = {}
+    if instance.get("InstanceLifecycle") == "spot":
+        found["spot"] = tags_of(instance).get(SPOT, "one-time")
     return {**found, "spot_request": str(request)} if request else found
 
 

@@ -43,7 +43,8 @@ T = TypeVar("T")
 class _Attempt:
     """What this process knows of one request that a listing may not show yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: str) -> None:
+        self.cluster = cluster
         self.lock = threading.Lock()
         self.made: dict[str, Mapping[str, Any]] = {}
         self.zone: str | None = None
@@ -66,7 +67,7 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
         """A group, then launches of up to `launch_size` machines, then addresses where they need fixed ones."""
         self._require_account(request.place)
         with self._lock:
-            attempt = self._attempts.setdefault(request.token, _Attempt())
+            attempt = self._attempts.setdefault(request.token, _Attempt(request.cluster))
         with attempt.lock:
             found = self._of_request(request, attempt)
             missing = [
@@ -99,9 +100,8 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
     def terminate(self, nodes: Sequence[Node]) -> None:
         """Persistent spot requests first, which would make the machines again."""
         for place, group in _by_place(nodes):
-            requests = sorted({one.data["spot_request"] for one in group if "spot_request" in one.data})
-            if requests and self.config.spot == "persistent":
-                self._cancel(place, requests)
+            persistent = [one for one in group if one.data.get("spot") == "persistent"]
+            self._cancel(place, sorted({one.data["spot_request"] for one in persistent if "spot_request" in one.data}))
             self._change(place, group, "terminate_instances")
 
     def release(self, place: Place, cluster: str) -> None:
@@ -109,7 +109,9 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
         self._require_account(place)
         self._network.release(place.region, self._releasable(cluster))
         with self._lock:
-            self._attempts.clear()
+            over = [token for token, one in self._attempts.items() if one.cluster == cluster]
+            for token in over:
+                del self._attempts[token]
 
     def leftovers(self, place: Place) -> Sequence[Leftover]:
         """Persistent spot requests, addresses, disks of no machine, groups."""
@@ -131,7 +133,7 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
 
     def stop(self, nodes: Sequence[Node]) -> None:
         """Stop them, disks kept. AWS has no stop for machines of one-time spot requests."""
-        if any(node.data.get("spot") for node in nodes) and self.config.spot != "persistent":
+        if any(node.data.get("spot") == "one-time" for node in nodes):
             raise UnsupportedError(
                 "AWS can't stop spot machines of one-time requests",
                 hint="end them with `styx down`, or launch with clouds.aws.spot: persistent",
@@ -172,7 +174,7 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
         """Set what AWS makes of a power-off from within: a machine has no other way to end, and no credentials."""
         wanted = "terminate" if action == "down" else "stop"
         for node in nodes:
-            if node.data.get("spot") and self.config.spot != "persistent":
+            if node.data.get("spot") == "one-time":
                 continue  # they can only be ended, and were made so
             self._clients.call(
                 "ec2",
@@ -182,10 +184,8 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
                 InstanceInitiatedShutdownBehavior={"Value": wanted},
             )
 
-    def self_action(self, node: Node, action: Literal["stop", "down"]) -> SelfEnd:
-        """A power-off, which does what `prepare_self_action` was last told. One-time spot machines can't stop."""
-        if action == "stop" and node.data.get("spot") and self.config.spot != "persistent":
-            return SelfEnd(kind="none")
+    def self_action(self, node: Node, action: Literal["stop", "down"]) -> SelfEnd:  # noqa: ARG002 - prepared before
+        """A power-off, which does what `prepare_self_action` was last told; it always ends one-time spot machines."""
         return SelfEnd(kind="poweroff", stops_billing=True)
 
     # workings: create --------------------------------------------------------------------------------------------

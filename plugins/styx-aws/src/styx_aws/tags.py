@@ -13,6 +13,8 @@ RANK: Final = "styx-rank"
 USER: Final = "styx-login"
 HOST_KEY: Final = "styx-host-key"
 PRICE: Final = "styx-usd-per-hour"
+SPOT: Final = "styx-spot"
+"""Kind of the spot request that made a machine."""
 
 
 def tag_list(table: Mapping[str, str]) -> list[dict[str, str]]:
