@@ -72,7 +72,13 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
     display_name = "RunPod"
     config_type = RunPodConfig
     features = FeatureSet(
-        stop=True, multi_node=False, private_network=False, ports="at_create", user_data=True, container="node"
+        stop=True,
+        spot=True,
+        multi_node=False,
+        private_network=False,
+        ports="at_create",
+        user_data=True,
+        container="node",
     )
     limits = Limits(max_ports=10, max_nodes=1, min_poll_s=3.0, user_data_bytes=8192, listing_lag_s=3.0)
 
@@ -110,9 +116,9 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
         asked = prices.Asked(
             now=datetime.fromtimestamp(self.context.clock(), UTC),
             source=self._access.rest.url("catalog"),
-            on_demand=self.features,
-            bid=self.features.model_copy(update={"spot": True, "stop": False}),
-            without_gpu=self.features.model_copy(update={"stop": False}),
+            on_demand=self.features.model_copy(update={"spot": False}),
+            bid=self.features.model_copy(update={"stop": False}),
+            without_gpu=self.features.model_copy(update={"spot": False, "stop": False}),
         )
         with expecting(self.display_name, "its catalog"):
             shares = {each["id"]: each["lowestPrice"] or {} for each in hosts["gpuTypes"]}
