@@ -74,6 +74,21 @@ def test_all_gone_without_a_word_is_lost() -> None:
     assert not verdict.finish
 
 
+@pytest.mark.parametrize(
+    ("lease", "seen", "finish"),
+    [
+        ({"action": "down", "idle_s": 60.0}, [], True),
+        ({"action": "stop", "idle_s": 60.0}, [], False),
+        ({"action": "down"}, [], False),
+        ({}, [], False),
+        ({"action": "down", "idle_s": 60.0}, [node(0, NodeState.TERMINATED, ended=Ended(cause="preempted"))], False),
+    ],
+)
+def test_gone_without_a_word_is_what_a_lease_may_do(lease: dict[str, object], seen: list[Node], finish: bool) -> None:
+    verdict = judge(row(ClusterState.UP).model_copy(update={"lease": lease}), seen, abandoned=True)
+    assert (verdict.state, verdict.finish) == (ClusterState.LOST, finish)
+
+
 def test_ended_by_its_own_lease_can_be_released() -> None:
     verdict = judge(row(ClusterState.UP), both(NodeState.TERMINATED, ended=Ended(cause="requested")), abandoned=True)
     assert verdict.finish

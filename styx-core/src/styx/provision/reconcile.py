@@ -78,6 +78,9 @@ def _settled(row: ClusterRow, by_rank: dict[int, Node], seen: Counter[NodeState]
         )
         if wanted:
             return Verdict(ClusterState.LOST, "ended by its lease", finish=True)
+        if not by_rank and row.lease.get("action") == "down" and may_have_ended(row):
+            # Some clouds keep no word of machines that are gone: this is what the lease was to bring about.
+            return Verdict(ClusterState.LOST, "gone, as its lease allowed", finish=True)
         return Verdict(ClusterState.LOST, _cause(by_rank, "its machines are gone"))
     counts = ", ".join(f"{count} {state.value}" for state, count in sorted(seen.items()))
     return Verdict(ClusterState.LOST, _cause(by_rank, f"of its {total} nodes: {counts}"))
