@@ -44,7 +44,6 @@ from styx.provision import (
 )
 from styx.provision import follow as jobs_of
 from styx.provision.options import LaunchOptions, OptimizeOptions
-from styx.provision.search import Search
 from styx.provision.world import World
 from styx.state.ledger import cost_of
 from styx.state.rows import ClusterRow, ClusterState
@@ -126,6 +125,8 @@ class InProcess(CatalogCalls):
                 costs_money=paid,
                 warnings=tuple(budgets.check(world, row.place.cloud, price)) if paid else (),
             )
+        from styx.provision.search import Search  # the planner: most commands do without
+
         plan = Search(world, task, options.hours, explain=True).plan()
         offers = [
             convert.planned(each, free=world.cloud(each.place.cloud).free and not each.usd_per_hour)

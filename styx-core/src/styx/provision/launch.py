@@ -16,7 +16,6 @@ from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
 from styx.provision.removal import quietly, remove
 from styx.provision.request import Wanted, forget_keys
-from styx.provision.search import Search
 from styx.provision.steps import step
 from styx.provision.world import World
 from styx.state.rows import ClusterRow, ClusterState
@@ -86,6 +85,8 @@ def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce
     row = _settled(world, name, quiesce)
     fresh = row is None
     if row is None:
+        from styx.provision.search import Search  # the planner: most commands do without
+
         plan = Search(world, task, options.hours).plan()
         _check_uploads(world, task, plan.choices[0].place.cloud, base)
         row = _intend(world, name, task, options, cloud=plan.choices[0].place.cloud)
@@ -236,6 +237,8 @@ def _machines(claim: Claim, op: str, task: Task, options: LaunchOptions, seconds
 
 
 def _create(claim: Claim, op: str, task: Task, options: LaunchOptions) -> None:
+    from styx.provision.search import Search
+
     world = claim.world
     deadline = world.timestamp() + world.retry_for_s(options.retry_for_s)
     pause_s = RETRY_PAUSES_S[0]
