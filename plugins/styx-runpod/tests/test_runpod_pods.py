@@ -41,7 +41,8 @@ class Account:
         request = order(self.driver, row, place)
         keys = {"ssh_public_key": login_key(self.folders).public}
         keys["host_key"] = host_key(self.folders, request.cluster).private()
-        return request.model_copy(update=keys)
+        script = "#!/bin/sh\nenv >~/booted\n"
+        return request.model_copy(update=keys | {"boot_script": script, "env": {"TASK": "mine"}})
 
     def advance(self, seconds):
         time.sleep(min(seconds, 0.2))
@@ -94,12 +95,16 @@ def test_the_start_command_lets_the_owner_in_and_keeps_the_home(account, cloud):
     said = account.ssh(node, "echo kept > ~/kept; echo gone > /root/gone; pwd; env")
     assert said.splitlines()[0].endswith("/workspace/home")
     assert "RUNPOD_POD_ID=" in said
-    for secret in ("RUNPOD_API_KEY", "STYX_HOST_KEY", "STYX_TOKEN", KEY):
-        assert secret not in said
+    booted = account.ssh(node, "cat ~/booted")
+    for told in (said, booted):
+        assert "TASK=mine" in told
+        for secret in ("RUNPOD_API_KEY", "STYX_HOST_KEY", "STYX_TOKEN", KEY):
+            assert secret not in told
     account.driver.stop([node])
     again = account.driver.start([node])
     again = steps.launch(account, _listing(account.driver, again), None)
     assert account.ssh(again[0], "cat ~/kept; ls /root").split() == ["kept"]
+    assert "RUNPOD_API_KEY" not in account.ssh(again[0], "cat ~/booted")
     account.driver.terminate(again)
     assert not cloud.pods()
 

@@ -59,7 +59,10 @@ END
 
 if [ -n "$STYX_BOOT" ]; then
     printf '%s' "$STYX_BOOT" | base64 -d >/tmp/styx-boot
-    sh /tmp/styx-boot </dev/null >/tmp/styx-boot.log 2>&1 &
+    (
+        unset RUNPOD_API_KEY PUBLIC_KEY STYX_HOST_KEY STYX_BOOT STYX_TOKEN STYX_STORE STYX_REGION STYX_MARKET STYX_KEEP
+        HOME=$home exec sh /tmp/styx-boot </dev/null >/tmp/styx-boot.log 2>&1
+    ) &
 fi
 trap 'exit 0' TERM INT
 while :; do # and bury orphans meanwhile
