@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from styx.models.accelerators import canonical_accelerator
 from styx.models.base import AsText, Model, Problem, Problems
 from styx.models.infra import Infra
 from styx.models.scalars import Text, amount, choice, whole
@@ -16,6 +15,8 @@ def accelerator_name(value: Any) -> str:
     """The usual name of an accelerator, without a count."""
     if not isinstance(value, str) or not value.strip() or ":" in value:
         raise Problem("must be the name of an accelerator, without a count")
+    from styx.models.accelerators import canonical_accelerator
+
     return canonical_accelerator(value)
 
 
