@@ -131,8 +131,10 @@ def test_a_leased_host_that_is_away_is_unreachable_and_not_forgotten(door: Folde
     seen = {node.id: node.state for node in driver(door).nodes(wanted.place, None)}
     assert seen == {"lab/one": NodeState.UNREACHABLE, "lab/two": NodeState.RUNNING}
     nodes = ours.nodes(wanted.place, wanted.cluster)
-    with pytest.raises(DriverError, match="lab/one"):
+    door.down = {"one", "two"}
+    with pytest.raises(DriverError, match="lab/one: one did not answer; lab/two: two did not answer") as caught:
         ours.terminate(nodes)
+    assert "--purge" in (caught.value.hint or "")
     door.down = set()
     ours.terminate(nodes)
     assert not ours.nodes(wanted.place, None)

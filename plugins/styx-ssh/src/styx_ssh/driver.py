@@ -326,11 +326,19 @@ class SshPools(Driver[SshConfig], QuotesLive, OpensPorts, EndsItself):
     def terminate(self, nodes: Sequence[Node]) -> None:
         """End what the agents of these nodes run, remove their folders, and give the hosts back."""
         wanted = [node for node in nodes if isinstance(node.reach, Ssh)]
+        lost: list[str] = []
+        failed: list[StyxError] = []
         for node, outcome in zip(wanted, each(wanted, self._give_back), strict=True):
             if isinstance(outcome, SshFailed) and outcome.reason == "lost":
-                raise TransientError(f"the reply of {node.id} was lost: {outcome.message}", retry_after_s=2.0)
-            if isinstance(outcome, StyxError):
-                raise unusable(node.id, outcome)
+                lost.append(f"the reply of {node.id} was lost: {outcome.message}")
+            elif isinstance(outcome, StyxError):
+                failed.append(unusable(node.id, outcome))
+        if failed:
+            again = "run the command again when it answers, or give it up with --purge"
+            words = "; ".join(error.message for error in failed)
+            raise type(failed[0])(words, hint=f"{failed[0].hint}; {again}" if failed[0].hint else again)
+        if lost:
+            raise TransientError("; ".join(lost), retry_after_s=2.0)
 
     def _give_back(self, node: Node) -> None:
         assert isinstance(node.reach, Ssh)

@@ -126,6 +126,9 @@ clean() {
         rm -rf "$state"
         rmdir "$base/$cluster" "$base" 2>/dev/null
     done
+    case $(stat -f -c %T "$HOME" 2>/dev/null) in
+        nfs*|lustre|fuse*|smb*|cifs|beegfs|gpfs|ceph|afs) keep=keep ;; # other hosts, and their clusters, have it too
+    esac
     [ "$keep" = keep ] || rm -rf "$HOME/sky_workdir"
 }
 """

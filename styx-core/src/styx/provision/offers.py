@@ -112,6 +112,12 @@ def _embedded(world: World) -> list[CatalogRow]:
     return call(f"{EMBEDDED}.fetch", partial(rows_for, EMBEDDED, world.hub), ROWS_DEADLINE_S, world.observe)
 
 
+def _quoted(world: World, cloud: Cloud, asked: OfferQuery) -> Sequence[CatalogRow]:
+    assert isinstance(cloud, QuotesLive)
+    ask = partial(cloud.offers, asked, QUOTE_DEADLINE_S)
+    return call(f"{cloud.name}.offers", ask, QUOTE_DEADLINE_S, world.observe)
+
+
 def _quotes(world: World, cloud: Cloud, alternatives: Sequence[Requirement]) -> list[CatalogRow]:
     """Live quotes, one question for each alternative."""
     assert isinstance(cloud, QuotesLive)
@@ -120,9 +126,10 @@ def _quotes(world: World, cloud: Cloud, alternatives: Sequence[Requirement]) -> 
     for each in alternatives:
         if each.cloud not in (None, cloud.name):
             continue
-        ask = partial(cloud.offers, query([each]), QUOTE_DEADLINE_S)
         try:
-            offers = call(f"{cloud.name}.offers", ask, QUOTE_DEADLINE_S, world.observe)
+            offers = _quoted(world, cloud, query([each]))
+            if not offers:  # what comes nearest, so that the planner can tell what is lacking
+                offers = _quoted(world, cloud, OfferQuery(region=each.region, zone=each.zone))
         except StyxError as error:
             failure = error
             world.hub.report(f"{cloud.display_name} gave no offers: {error.message}")
