@@ -1,0 +1,1 @@
+"""Rebuilds the prices that ship with a cloud's plugin from a hosted catalog file."""
