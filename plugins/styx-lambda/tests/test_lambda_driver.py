@@ -182,6 +182,21 @@ def test_words_of_the_vendor_are_kept(harness, cloud):
     assert caught.value.vendor.code == CAPACITY
 
 
+def test_a_machine_that_no_listing_shows_is_given_up_and_still_ended(harness, cloud):
+    cloud.listing_lag_s = 1000
+    driver = harness.driver()
+    request = harness.request(driver)
+    first = driver.create(request)
+    assert driver.nodes(request.place, request.cluster, known=first)[0].state is NodeState.PENDING
+    harness.advance(61)
+    given_up = driver.nodes(request.place, request.cluster, known=first)
+    assert (given_up[0].state, given_up[0].problem.error) == (NodeState.FAILED, "CapacityError")
+    driver.terminate(given_up)
+    harness.advance(10)
+    assert not cloud.instances()
+    driver.terminate(given_up)
+
+
 def test_upstream_troubles_are_for_later(harness, cloud):
     cloud.script("launch", refusal("provider/internal-unavailable", status=400))
     driver = harness.driver()

@@ -50,6 +50,10 @@ SNAPSHOT: Final = Path(__file__).with_name("snapshot.csv")
 NO_FIREWALL: Final = frozenset({"us-south-1"})
 """Regions without Lambda's firewall: every port is open there, and rulesets do not exist."""
 ENDING: Final = frozenset({NodeState.STOPPING, NodeState.TERMINATED})
+UNSEEN: Final = frozenset({NodeState.PENDING, NodeState.FAILED})
+"""States of nodes that may exist although no listing shows them."""
+VANISHED_S: Final = 60.0
+"""When a machine that was launched and never listed is given up."""
 HINT: Final = (
     "make a key at https://cloud.lambda.ai/api-keys, then set LAMBDA_API_KEY to it, or write the line "
     "'api_key = <key>' into ~/.lambda_cloud/lambda_keys"
@@ -139,21 +143,19 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
         return [*found, *(self._unless_vanished(one) for one in lost)]
 
     def terminate(self, nodes: Sequence[Node]) -> None:
-        """End those that exist; Lambda refuses a whole list for the sake of one id that does not."""
+        """End those that are listed, and try those that no listing shows: Lambda refuses a list with one unknown id."""
         verb = f"terminate {sorted(one.id for one in nodes)}"
         with self._pace.turn(verb, self._ask) as read:
-            with expecting(self.display_name, "instances"):
-                living = {one["id"] for one in read("instances") if machines.STATES.get(one["status"]) not in ENDING}
-            ids = [one.id for one in nodes if one.id in living or self._is_young(one)] if nodes else []
-            if not ids:
+            if not nodes:
                 return
-            try:
-                with self._pace.changing("instances"):
-                    self._api.post("instance-operations/terminate", {"instance_ids": ids}, safe=True)
-            except CloudError as error:
-                if error.vendor.code != ABSENT:
-                    raise
-                raise TransientError("one of the machines is gone, or not there yet", vendor=error.vendor) from None
+            with expecting(self.display_name, "instances"):
+                states = {one["id"]: machines.STATES.get(one["status"]) for one in read("instances")}
+            for ids in (
+                [one.id for one in nodes if one.id in states and states[one.id] not in ENDING],
+                *([one.id] for one in nodes if one.id not in states and one.state in UNSEEN),
+            ):
+                if ids:
+                    self._end(ids)
 
     def release(self, place: Place, cluster: str) -> None:
         """Delete the cluster's SSH key and ruleset. Only those of ours: both are called as the cluster is."""
@@ -271,6 +273,16 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
         with expecting(self.display_name, "launch"):
             return machines.fresh_node(request, rank, reply["data"]["instance_ids"][0], now)
 
+    def _end(self, ids: list[str]) -> None:
+        try:
+            with self._pace.changing("instances"):
+                self._api.post("instance-operations/terminate", {"instance_ids": ids}, safe=True)
+        except CloudError as error:
+            if error.vendor.code != ABSENT:
+                raise
+            if len(ids) > 1:
+                raise TransientError("one of the machines has gone meanwhile", vendor=error.vendor) from None
+
     def _delete(self, path: str) -> None:
         try:
             self._api.delete(path)
@@ -293,15 +305,10 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
                     with self._pace.changing("firewall-rulesets"):
                         self._api.call("PATCH", path, body={"rules": machines.rules(wanted)}, safe=True)
 
-    def _is_young(self, node: Node) -> bool:
-        """Whether a listing may not show it yet."""
-        if node.state is not NodeState.PENDING or node.created_at is None:
-            return False
-        return self.context.clock() - node.created_at.timestamp() < self.limits.listing_lag_s
-
     def _unless_vanished(self, node: Node) -> Node:
         """A node that no listing shows: still to come, or lost on its way up."""
-        if self._is_young(node):
+        born = node.created_at.timestamp() if node.created_at is not None else 0.0
+        if self.context.clock() - born < VANISHED_S:
             return node
         problem = Problem(error="CapacityError", message="Lambda took the launch, and the machine never came up")
         return node.model_copy(update={"state": NodeState.FAILED, "problem": problem, "waiting": None, "reach": None})

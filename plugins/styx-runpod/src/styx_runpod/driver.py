@@ -47,6 +47,8 @@ SNAPSHOT: Final = Path(__file__).with_name("snapshot.csv")
 SELF_END: Final = Path(__file__).with_name("onnode") / "selfend.py"
 GPU_IMAGE: Final = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
 GPU_IMAGE_CUDA: Final = "12.8"
+VANISHED_S: Final = 60.0
+"""When a pod that was rented and never listed is given up."""
 CPU_IMAGE: Final = "runpod/base:1.0.2-ubuntu2204"
 
 
@@ -274,7 +276,7 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
     def _unless_vanished(self, node: Node) -> Node:
         """A node that no listing shows: still to come, or lost on its way up."""
         born = node.created_at.timestamp() if node.created_at is not None else 0.0
-        if node.state is NodeState.PENDING and self.context.clock() - born < self.limits.listing_lag_s:
+        if node.state is NodeState.PENDING and self.context.clock() - born < VANISHED_S:
             return node
         problem = Problem(error="CapacityError", message="RunPod took the order, and the pod never came up")
         return node.model_copy(update={"state": NodeState.FAILED, "problem": problem, "waiting": None, "reach": None})
