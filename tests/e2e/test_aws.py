@@ -83,6 +83,7 @@ def test_the_life_of_a_cluster(aws: Ec2, cloud: Styx) -> None:
     yaml = task(
         cloud, "echo rank $STYX_NODE_RANK of $STYX_NUM_NODES on $(hostname); env; cat /proc/*/cmdline | tr '\\0' ' '"
     )
+    aws.boot_s, aws.ssh_boot_s = 2.0, 1.0  # running before it answers, as real ones are
     launched = cloud("launch", "--yes", "-c", "life", yaml)
     assert "rank 0 of 1 on ip-1" in launched.stdout
     (life,) = [one for one in aws.instances() if one.user_data]

@@ -28,6 +28,8 @@ from styx_aws.config import AwsConfig
 from styx_aws.provisioner import Ec2Machines
 from styx_aws.sigv4 import Keys
 
+GP3_USD: Final = {"us-east-1": 0.08, "us-east-2": 0.08, "us-west-2": 0.08}
+"""Dollars for a GiB of gp3 and a month, as AWS's price page of EBS has them."""
 SNAPSHOT: Final = Path(__file__).with_name("snapshot.csv")
 _EC2_VERSION: Final = "2016-11-15"
 _STS_VERSION: Final = "2011-06-15"
@@ -83,6 +85,10 @@ class Aws(Ec2Machines):
     def missing_permissions(self) -> Permissions:
         """Ask IAM, else EC2, about every action of the shipped policy."""
         return permissions.missing(self._clients, self._home_region())
+
+    def disk_usd_per_gib_month(self, place: Place, tier: str | None) -> float | None:
+        """gp3's list price where it is known to this version; faster tiers cost more, which is not."""
+        return GP3_USD.get(place.region) if tier in (None, "low") else None
 
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""

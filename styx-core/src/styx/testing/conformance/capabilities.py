@@ -257,6 +257,8 @@ class EndsItselfConformance:
         actions: tuple[Literal["stop", "down"], ...] = ("stop", "down")
         for node in steps.up(harness, driver, harness.request(driver)):
             for action in actions:
+                for _ in range(2):
+                    driver.prepare_self_action([node], action)
                 end = driver.self_action(node, action)
                 if end.kind == "command":
                     assert_command(harness, end.argv)
