@@ -202,6 +202,7 @@ def test_http_ports_are_behind_the_proxy(harness):
     node = steps.up(harness, driver, harness.request(driver))[0]
     assert node.endpoints[8080].url == f"https://{node.id}-8080.proxy.runpod.net"
     assert (node.reach.host, node.reach.port, node.reach.user) == ("198.51.100.7", 10022, "root")
+    assert (node.public_ip, node.private_ip) == ("198.51.100.7", "127.0.0.1")
 
 
 def test_network_volumes_are_attached_one_at_a_time(harness, cloud):

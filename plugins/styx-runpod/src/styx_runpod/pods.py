@@ -33,6 +33,8 @@ SSH_PORT: Final = 22
 DISK_GB: Final = 50
 LEAST_DISK_GB: Final = 10
 KEEP: Final = "/workspace"
+LONE: Final = "127.0.0.1"
+"""Where a pod's job reaches its only node: the public address does not lead back into the pod."""
 PATIENCE_S: Final = 1800.0
 """Images of twenty GB are usual."""
 STATES: Final[Mapping[str, NodeState]] = {
@@ -212,7 +214,7 @@ def node(pod: Mapping[str, Any], cluster: str, rank: int, place: Place) -> Node:
         reach=_reach(pod) if running else None,
         endpoints=dict(_endpoints(pod, opened)) if running else {},
         public_ip=pod["ssh"]["direct"]["host"] if running else None,
-        private_ip=(pod.get("globalNetworking") or {}).get("ip"),
+        private_ip=LONE,
         usd_per_hour=pod["cost"] if pod["cost"] > 0 else None,
         created_at=datetime.fromisoformat(pod["createdAt"]).astimezone(UTC),
         data={"kept": bool((pod.get("mounts") or {}).get("persistent"))},
