@@ -8,12 +8,15 @@ import subprocess
 
 import pytest
 
-from styx.testing.containers import PrivatePodman
+from styx.testing.containers import PrivatePodman, Registry
 from styx_agent import container
 from styx_agent.client import AgentError
 from styx_agent.container import Box, Spec
 
 BOX = Box(["/usr/bin/docker"], "styx-a-1", "", "/home/me", Spec("ubuntu:24.04", ["--shm-size", "1g"], ["/data"], True))
+
+
+LOGIN = {"username": "me"}
 
 
 # decisions --------------------------------------------------------------------------------------------------------
@@ -253,3 +256,26 @@ def test_jobs_and_container_survive_the_agent_and_the_container_is_brought_back(
     until(lambda: not inside.processes(), timeout=60)
     inside.start()
     assert inside.run("cat /etc/image")[1] == "styx-test:1"
+
+
+@pytest.mark.debian("podman", "podman", "--version")
+@pytest.mark.debian("runc", "runc", "--version")
+def test_a_private_registry(podman, make_node):
+    registry = Registry(podman, "localhost/styx-test:1", "me", "canary-pull-9")
+    try:
+        node = make_node(start=False)
+        node.env["PATH"] = f"{podman.bin}:{node.env['PATH']}"
+        node.start()
+        view = contained(node, "private/tool:1", login={**LOGIN, "server": registry.address, "password": "wrong-9"})
+        assert view["stage"] == "failed"
+        assert f"the login at {registry.address} as me failed" in view["message"]
+        assert "wrong-9" not in view["message"]
+        login = {**LOGIN, "server": registry.address, "password": "canary-pull-9"}
+        view = contained(node, "private/tool:1", login=login)
+        assert (view["stage"], view["image"]) == ("ready", registry.image), view
+        assert node.run("cat /etc/image")[1] == "styx-test:1"
+        kept = [path for path in node.root.rglob("*") if path.is_file() and b"canary-pull" in path.read_bytes()]
+        assert not kept
+        node.stop()
+    finally:
+        registry.close()
