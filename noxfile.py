@@ -120,6 +120,17 @@ def machines(session: nox.Session) -> None:
 
 
 @nox.session
+def kubernetes(session: nox.Session) -> None:
+    """Pods on a real control plane, containerd and kubelet, built first where `$KUBE_BIN_DIR` has none; needs root."""
+    env = ready(session)
+    folder = os.environ.get("KUBE_BIN_DIR") or str(ROOT / ".nox" / "kube")
+    quietly(session, env, "python", "-m", "tests.kubernetes.build", folder)
+    env |= {"KUBE_BIN_DIR": folder, "STYX_KUBE_MATRIX": os.environ.get("STYX_KUBE_MATRIX", "1")}
+    paths = session.posargs or ["tests/kubernetes", "plugins/styx-k8s/tests"]
+    session.run(str(ENV / "bin" / "pytest"), "-q", "--timeout=3600", *paths, env=env, external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Start-up and launch, as multiples of a baseline measured in the same run; `-- ARGS` passes ARGS to both."""
     env = ready(session)

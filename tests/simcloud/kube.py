@@ -283,7 +283,8 @@ class Kube:
         if self.run:
             room = self._room(uid)
             (room / "home").mkdir(parents=True, exist_ok=True)
-            argv = self._mapped(uid, pod["spec"]["containers"][0].get("command") or ["sleep", "1000000"])
+            given = pod["spec"]["containers"][0].get("command") or ["sleep", "1000000"]
+            argv = self._mapped(uid, [word.replace("$$", "$") for word in given])  # as kubelets do
             self._processes[uid] = subprocess.Popen(
                 argv, cwd=room, env=self._env(pod), start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -116,7 +117,8 @@ class Phases:
         if orders.script is not None:
             box = self._holder.box()
             files.write_text(path("sh"), orders.script, 0o700)
-            argv = ["bash", path("sh")]
+            found = shutil.which("bash", path=orders.env.get("PATH"))
+            argv = ["bash" if found else "sh", path("sh")]  # the smallest images have no bash
         if box is not None and orders.script is not None:
             job = job_mark(self._who, job_id)
             program = container.program(job, name, orders.env, orders.script, orders.cwd)

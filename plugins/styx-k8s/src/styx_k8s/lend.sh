@@ -5,7 +5,7 @@ to=$1; mkdir -p "$to/bin" "$to/lib"
 version=$(python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 cp -rL "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" "$to/lib/$version"
 cp -L "$(python3 -c 'import os, sys; print(os.path.realpath(sys.executable))')" "$to/bin/real"
-{ ldd "$to/bin/real"; ldd "$to/lib/$version"/lib-dynload/*.so; } | tr ' ' '\n' | grep '^/.*\.so' | sort -u | while read -r lib; do
+{ ldd "$to/bin/real"; ldd "$to/lib/$version"/lib-dynload/*.so; } | tr ' \t' '\n\n' | grep '^/.*\.so' | sort -u | while read -r lib; do
     case $lib in "$to"*) ;; *) cp -L "$lib" "$to/lib/";; esac
 done
 loader=$(ls "$to"/lib/ld-linux* | head -n 1)

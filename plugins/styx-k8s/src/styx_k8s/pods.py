@@ -46,6 +46,11 @@ def anchor(request: NodeRequest) -> dict[str, Any]:
     }
 
 
+def verbatim(text: str) -> str:
+    """Text that arrives as it is: in commands and variables of pods `$(NAME)` and `$$` mean something else."""
+    return text.replace("$", "$$")
+
+
 def owned_by(owner: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The reference that lets the garbage collector remove what belongs to the anchor."""
     meta = owner["metadata"]
@@ -126,8 +131,8 @@ def _container(request: NodeRequest, settings: ContextConfig, resource: str | No
     return {
         "name": CONTAINER,
         "image": request.image.ref if request.image else settings.image,
-        "command": ["sh", "-c", HOLD],
-        "env": [{"name": name, "value": value} for name, value in request.env.items()],
+        "command": ["sh", "-c", verbatim(HOLD)],
+        "env": [{"name": name, "value": verbatim(value)} for name, value in request.env.items()],
         "resources": {
             "requests": asked | gpus,
             "limits": gpus | ({"memory": asked["memory"]} if "memory" in asked else {}),
@@ -151,7 +156,7 @@ def _lender(image: str) -> dict[str, Any]:
     return {
         "name": "python",
         "image": image,
-        "command": ["sh", "-c", LEND.read_text(encoding="utf-8"), "sh", f"{ROOM}/python"],
+        "command": ["sh", "-c", verbatim(LEND.read_text(encoding="utf-8")), "sh", f"{ROOM}/python"],
         "volumeMounts": [{"name": "styx", "mountPath": ROOM}],
     }
 
