@@ -134,6 +134,7 @@ class Ec2:
         self.policy: dict[str, Any] | None = None
         self.may_simulate = True
         self.unknown_while_new = False
+        self.weather: Callable[[str], Fault | None] | None = None
         self.lives: dict[str, Life] = {}
         self.tokens: dict[tuple[str, str], tuple[Any, Any]] = {}
         self.faults: list[Fault] = []
@@ -277,6 +278,8 @@ class Ec2:
         return False
 
     def _fault(self, action: str) -> Fault | None:
+        if self.weather is not None and (sudden := self.weather(action)) is not None:
+            return sudden
         for fault in self.faults:
             if fault.action == action and fault.times > 0:
                 if fault.skip > 0:

@@ -224,21 +224,24 @@ class Network:
             return list(self._config.security_groups)
         region = request.place.region
         found = [one for one in self.groups(region, tags) if one.get("VpcId") == vpc]
-        if found:
-            group = found[0]
-        else:
-            made = self._clients.call(
-                "ec2",
-                region,
-                "create_security_group",
-                GroupName=request.cluster,
-                Description="Styx: machines of one cluster",
-                VpcId=vpc,
-                TagSpecifications=[{"ResourceType": "security-group", "Tags": tags}],
-            )
-            group = {"GroupId": made["GroupId"]}
+        group = found[0] if found else {"GroupId": self._make_group(region, request.cluster, vpc, tags)}
         self._fill(region, group, request.ports, fabric=fabric)
         return [str(group["GroupId"])]
+
+    def _make_group(self, region: str, name: str, vpc: str, tags: list[dict[str, str]]) -> str:
+        asked = {
+            "GroupName": name,
+            "Description": "Styx: machines of one cluster",
+            "VpcId": vpc,
+            "TagSpecifications": [{"ResourceType": "security-group", "Tags": tags}],
+        }
+        try:
+            return str(self._clients.call("ec2", region, "create_security_group", **asked)["GroupId"])
+        except CloudError as error:
+            if error.vendor.code != "InvalidGroup.Duplicate":
+                raise
+            message = f"there is a security group {name} in {region} already, which is not listed with its tags yet"
+            raise TransientError(message, retry_after_s=5.0, vendor=error.vendor) from None
 
     def groups(self, region: str, tags: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
         """Groups that carry all these tags."""
