@@ -22,6 +22,8 @@ from styx_agent.trees import Tree, TreeError, parse_manifest
 _LENGTH = struct.Struct(">I")
 _LARGEST_MANIFEST_BYTES = 1 << 30
 _BLOCK_BYTES = 1 << 14
+_UNPACKED_BYTES = 1 << 18
+_END = bytes(tarfile.BLOCKSIZE)
 _LOCK_S = 600.0
 
 
@@ -78,10 +80,68 @@ def _one_tree(state: State, home: str, frame: bytes, source: BinaryIO, sink: Bin
 
 
 def _extract(tree: Tree, stream: _TarFrames) -> None:
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK_BYTES) as archive:  # type: ignore[call-overload]
-        for member in archive:
-            body = archive.extractfile(member) if member.isreg() else None
-            tree.write(member.name, member.size, body)
+    """Write every file of the stream. `tarfile` would take several times as long over small files."""
+    path: str | None = None
+    size: int | None = None
+    while True:
+        header = stream.exactly(tarfile.BLOCKSIZE)
+        if header == _END:
+            return
+        kind = header[156:157]
+        length = _octal(header[124:136])
+        if header[257:262] != b"ustar":
+            raise tarfile.ReadError("no header is where one must be")
+        if kind == b"x":
+            path, size = _extended(stream.exactly(length))
+            stream.exactly(-length % tarfile.BLOCKSIZE)
+            continue
+        if kind != b"0" or header[345:346] != b"\0":
+            raise TreeError("the tar stream holds %r, which was not asked for" % header[:100])
+        name = path if path is not None else header[:100].rstrip(b"\0").decode("utf-8", "surrogateescape")
+        body = _Body(stream, length if size is None else size)
+        tree.write(name, body.left, body)
+        body.skip()
+        stream.exactly(-(length if size is None else size) % tarfile.BLOCKSIZE)
+        path = size = None
+
+
+def _octal(field: bytes) -> int:
+    try:
+        return int(field.rstrip(b" \0") or b"0", 8)
+    except ValueError as error:
+        raise tarfile.ReadError("a header holds no number: %r" % field) from error
+
+
+def _extended(records: bytes) -> tuple[str | None, int | None]:
+    """Path and size of a pax header, which is sent for long or unusual names and for large files."""
+    found = {}
+    while records:
+        length, _, rest = records.partition(b" ")
+        record = rest[: int(length) - len(length) - 1]
+        name, _, value = record[:-1].partition(b"=")
+        found[name] = value
+        records = records[int(length) :]
+    path, size = found.get(b"path"), found.get(b"size")
+    return None if path is None else path.decode("utf-8", "surrogateescape"), None if size is None else int(size)
+
+
+class _Body:
+    """What one file holds, as a file to read from."""
+
+    def __init__(self, stream: _TarFrames, size: int) -> None:
+        self._stream = stream
+        self.left = size
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(min(size, self.left)) if self.left else b""
+        if self.left and not data:
+            raise EOFError("it ends within a file")
+        self.left -= len(data)
+        return data
+
+    def skip(self) -> None:
+        while self.left:
+            self.read(_BLOCK_BYTES)
 
 
 def _explain(error: BaseException, tree: Tree | None) -> str:
@@ -129,15 +189,14 @@ def _answer(sink: BinaryIO, value: dict[str, Any]) -> None:
 
 
 class _TarFrames:
-    """The frames of one packed tar stream as an unpacked file to read from.
-
-    Unpacks a little at a time: tarfile's own unpacking copies all that a frame unpacks to for each header it reads.
-    """
+    """The frames of one packed tar stream as an unpacked file to read from, unpacked a little at a time."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
         self._unpack = zlib.decompressobj(31)
         self._packed = b""
+        self._unpacked = b""
+        self._at = 0
         self._ended = False
 
     def read(self, size: int) -> bytes:
@@ -146,12 +205,33 @@ class _TarFrames:
         Raises:
             EOFError: The stream ends before its packing does.
         """
+        if self._at == len(self._unpacked):
+            self._unpacked, self._at = self._more(), 0
+        data = self._unpacked[self._at : self._at + size]
+        self._at += len(data)
+        return data
+
+    def exactly(self, size: int) -> bytes:
+        """So many bytes.
+
+        Raises:
+            EOFError: The stream ends before.
+        """
+        data = self.read(size)
+        while len(data) < size:
+            more = self.read(size - len(data))
+            if not more:
+                raise EOFError("it ends early")
+            data += more
+        return data
+
+    def _more(self) -> bytes:
         while not self._unpack.eof:
             if not self._packed:
                 self._packed = self._frame()
                 if self._ended:
                     raise EOFError("it ends early")
-            data = self._unpack.decompress(self._packed, size)
+            data = self._unpack.decompress(self._packed, _UNPACKED_BYTES)
             self._packed = self._unpack.unconsumed_tail
             if data:
                 return data

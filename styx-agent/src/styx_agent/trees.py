@@ -120,7 +120,7 @@ class Tree:
         return need
 
     def _full(self, path: str) -> str:
-        return os.path.join(self._root, path) if path else self._root
+        return self._root + "/" + path if path else self._root
 
     def _is_here(self, entry: Entry) -> bool:
         try:
@@ -243,8 +243,9 @@ class Tree:
         self._written[entry.path] = _intended(entry)
 
     def _temporary(self, path: str) -> str:
-        name = _TEMPORARY + hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return os.path.join(os.path.dirname(self._full(path)), name)
+        folder, _, name = self._full(path).rpartition("/")
+        digest = hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return "%s/%s%s" % (folder, _TEMPORARY, digest) if name else self._root + _TEMPORARY + digest
 
     def _put_in_place(self, temporary: str, entry: Entry) -> None:
         full = self._full(entry.path)
@@ -305,7 +306,7 @@ class Tree:
                 memory[entry.path] = self._written.get(entry.path) or self._as_found(entry)
         # Innermost first: a folder may be closed to its owner.
         for entry in sorted(self._entries.values(), key=lambda one: one.path, reverse=True):
-            if entry.kind != "l" and entry.path not in self._needed:
+            if entry.kind != "l" and entry.path not in self._needed and entry.path not in self._written:
                 self._set_mode(entry)
         self._remember(memory, [])
         return {"written": len(self._written), "removed": self.removed, "bytes": self._bytes, "missing": missing}

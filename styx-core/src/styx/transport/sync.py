@@ -25,7 +25,10 @@ from styx.transport.tree import Entry, SyncItem, Tree, heavy_folders, scan, unre
 LARGE_BYTES = 64 * 1000 * 1000
 LARGE_FILES = 10_000
 _CHUNK_BYTES = 1 << 18
+_PACKED_BYTES = 1 << 16
 _PASSES = 3
+_USTAR = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)[257:]
+"""The end of every header, which says what kind of tar it is."""
 _LENGTH = struct.Struct(">I")
 _LONGEST_ANSWER = 1 << 28
 
@@ -129,10 +132,14 @@ def _upload(wire: _Wire, tree: Tree, say: Callable[[str], None], level: int) -> 
     stream = TarStream(tree, need)
     files = [(Path(tree.local_path(entry)), entry.size) for entry in need if entry.kind == "f"]
     packer = zlib.compressobj(worthwhile_level(files, level), zlib.DEFLATED, 31)
+    held = bytearray()
     try:
         for data in stream:
-            wire.send_chunk(packer.compress(data))
-        wire.send_chunk(packer.flush())
+            held += data
+            if len(held) >= _PACKED_BYTES:
+                wire.send_chunk(packer.compress(held))
+                held.clear()
+        wire.send_chunk(packer.compress(held) + packer.flush())
         wire.end_chunks()
     except (OSError, ValueError) as error:
         wire.raise_reason(error)
@@ -194,21 +201,31 @@ class TarStream:
             os.close(handle)
 
     def _content(self, entry: Entry, handle: int, path: str) -> Iterator[bytes]:
-        yield _header(entry)
-        left = entry.size
+        head, left = _header(entry), entry.size
         while left and (data := os.read(handle, min(left, _CHUNK_BYTES))):
             left -= len(data)
-            yield data
-        if left:
-            yield b"\0" * left  # it shrank; the header has promised so many bytes
+            yield head + data
+            head = b""
         if left or os.fstat(handle).st_mtime_ns != entry.mtime_ns:
             self.changed.append(path)
         self.sent_bytes += entry.size
-        if padding := -entry.size % tarfile.BLOCKSIZE:
-            yield b"\0" * padding
+        # Zeros for what is missing where it shrank: the header has promised so many bytes.
+        yield head + bytes(left + -entry.size % tarfile.BLOCKSIZE)
 
 
 def _header(entry: Entry) -> bytes:
+    name = os.fsencode(entry.path or "file")
+    if (
+        len(name) <= 100 and name.isascii() and entry.size < 8 << 30
+    ):  # what `tarfile` makes of it, at a tenth of its time
+        head = b"%b%07o\x000000000\x000000000\x00%011o\x00%011o\x00        0" % (
+            name.ljust(100, b"\0"),
+            entry.mode,
+            entry.size,
+            entry.mtime_ns // 1_000_000_000,
+        )
+        head = head.ljust(257, b"\0") + _USTAR
+        return b"%b%06o\x00 %b" % (head[:148], sum(head), head[156:])
     info = tarfile.TarInfo(entry.path or "file")
     info.size = entry.size
     info.mode = entry.mode

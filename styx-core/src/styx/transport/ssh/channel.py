@@ -95,6 +95,11 @@ class SshChannel:
             return lost(self._login.hop, "it ended the command without an exit code")
         return lost(self._login.hop, self._login.why_lost())
 
+    @property
+    def round_trip_s(self) -> float:
+        """How far away the host is."""
+        return self._login.round_trip_s
+
     def close(self) -> None:
         """Close the streams and let go; the command sees the end of its input, then a hang-up."""
         self._login.release(self._channel)

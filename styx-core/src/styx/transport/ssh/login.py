@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -44,15 +45,24 @@ class Login:
         hop: Where.
         key: The host's public key, `type base64`.
         used_key: What opened it; tried first the next time.
+        round_trip_s: The quickest answer so far, that of the connection included.
         limit: How many sessions it takes at a time.
     """
 
-    def __init__(self, hop: Hop, connection: Connection, close_way: Callable[[], None], used_key: str) -> None:
+    def __init__(
+        self,
+        hop: Hop,
+        connection: Connection,
+        close_way: Callable[[], None],
+        used_key: str,
+        connected_s: float = math.inf,
+    ) -> None:
         shown = connection.get_remote_server_key()
         self.hop = hop
         self.key = f"{shown.get_name()} {shown.get_base64()}"
         self.used_key = used_key
         self.limit = SESSIONS
+        self.round_trip_s = connected_s
         self.idle_since = time.monotonic()
         self._connection = connection
         self._close_way = close_way
@@ -84,12 +94,14 @@ class Login:
             Full: The host refuses one more.
             SshFailed: The login is lost.
         """
+        began = time.monotonic()
         try:
             channel = self._connection.open("session", self.hop.connect_s)
         except Refused as error:
             raise Full(str(error)) from error
         except (SSHException, EOFError, OSError) as error:
             raise self._lost_while_opening(error) from error
+        self.round_trip_s = min(self.round_trip_s, time.monotonic() - began)
         with self._lock:
             self._sessions.add(channel)
         return channel
@@ -187,6 +199,7 @@ class Connector:
         self._accept = accept
         self._own_key = own_key
         self._where = where
+        self._connected_s = math.inf
 
     def login(self, first: str | None = None) -> Login:
         """Connect, check, authenticate.
@@ -204,7 +217,7 @@ class Connector:
                 used = self._authenticate(connection, left)
                 if used is not None:
                     connection.watch(self._hop.alive_s, self._hop.alive_count)
-                    return Login(self._hop, connection, close_way, used)
+                    return Login(self._hop, connection, close_way, used, self._connected_s)
             except BaseException:
                 end(connection)
                 close_way()
@@ -240,14 +253,18 @@ class Connector:
     def _way(self) -> tuple[Any, Callable[[], None], Callable[[], str]]:
         """Socket, how to close what is behind it, and what that said last."""
         hop = self._hop
+        began = time.monotonic()
         if self._before is not None:
             jump = self._before()
             channel = jump.tunnel(hop, hop.host, hop.port)
+            self._connected_s = time.monotonic() - began
             return channel, lambda: jump.release(channel), lambda: ""
         if hop.command:
             proxy = ProxyProcess(hop)
             return proxy.socket, proxy.close, proxy.last_words
-        return dial(hop), lambda: None, lambda: ""
+        sock = dial(hop)
+        self._connected_s = time.monotonic() - began
+        return sock, lambda: None, lambda: ""
 
     def _greet(self, connection: Connection) -> None:
         """Agree on keys, and check the host's."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PROBE_S = 30.0
 _PUT_S = 300.0
+_NEAR_S = 0.005
+"""A host with a shorter round trip is on a network where bytes cost less than packing them."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,10 @@ class SshTransport(Transport):
         with self._lock:
             self._facts = facts
         answer, _, magic = (lines.next(PROBE_S) or "").partition(" ")
+        self.compress_level = 0 if channel.round_trip_s < _NEAR_S else 1
         if answer == "need":
-            data = program.read_for(magic)
+            # Compiled modules spare the node some 50 ms, and are three times as many bytes.
+            data = program.read_for(magic) if channel.round_trip_s < _NEAR_S else program.read()
             channel.bound(_PUT_S)
             write_all(channel.stdin, b"%d\n" % len(data) + data)
             channel.bound(None)
