@@ -167,9 +167,9 @@ KINDS = ["podman", *(["docker"] if shutil.which("docker") else [])]
 """Podman by its own command and, where docker's command is there, by that one through podman's service."""
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module")
 def podman(request, tmp_path_factory):
-    podman = PrivatePodman(tmp_path_factory.mktemp("podman"), api=request.param == "docker")
+    podman = PrivatePodman(tmp_path_factory.mktemp("podman"), api=getattr(request, "param", "podman") == "docker")
     podman.image("styx-test:1")
     yield podman
     podman.close()
@@ -185,6 +185,7 @@ def inside(podman, make_node):
     return node
 
 
+@pytest.mark.parametrize("podman", KINDS, indirect=True, scope="module")
 @pytest.mark.debian("podman", "podman", "--version")
 @pytest.mark.debian("runc", "runc", "--version")
 def test_jobs_run_in_the_image_as_they_would_without(inside, podman):
@@ -258,6 +259,7 @@ def test_jobs_and_container_survive_the_agent_and_the_container_is_brought_back(
     assert inside.run("cat /etc/image")[1] == "styx-test:1"
 
 
+@pytest.mark.parametrize("podman", KINDS, indirect=True, scope="module")
 @pytest.mark.debian("podman", "podman", "--version")
 @pytest.mark.debian("runc", "runc", "--version")
 def test_a_private_registry(podman, make_node):

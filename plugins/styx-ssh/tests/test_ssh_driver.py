@@ -22,6 +22,7 @@ from styx.testing.processes import kill_marked, marked
 from styx.transport.agentfile import agent_file
 from styx_ssh import SshConfig, SshPools
 from styx_ssh.scripts import parse
+from styx_ssh.shapes import nominal_gib
 
 HOSTS = ("one", "two", "gpu")
 
@@ -271,6 +272,13 @@ def test_a_node_that_ends_itself_frees_the_host_and_says_so(door: FolderDoor) ->
     assert again.id == "lab/one"
     ours.release(node.place, node.cluster)
     assert not ours.nodes(node.place, node.cluster)
+
+
+@pytest.mark.parametrize(
+    ("seen", "sold"), [(0.94, 0.94), (3.8, 4), (7.7, 8), (15.6, 16), (31.3, 32), (31.6, 32), (251.5, 256), (503.3, 512)]
+)
+def test_memory_is_what_was_sold(seen: float, sold: float) -> None:
+    assert nominal_gib(seen) == sold
 
 
 def test_answers_are_found_among_greetings() -> None:

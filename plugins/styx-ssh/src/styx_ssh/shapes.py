@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -74,14 +75,21 @@ def _shape(host: Host, answer: Answer) -> Shape | None:
         accelerator, count = host.accelerators
     return Shape(
         vcpus=int(cpus),
-        # A machine of 32 GiB shows a little less; hosts that differ by that alone are of one shape.
-        memory_gib=float(round(gib)) if gib >= 1.5 else round(gib, 2),
+        memory_gib=nominal_gib(gib),
         arch="arm64" if machine in ("aarch64", "arm64") else "x86_64",
         accelerator=accelerator,
         count=count,
         accelerator_gib=each,
         usd_per_hour=host.usd_per_hour or 0.0,
     )
+
+
+def nominal_gib(seen: float) -> float:
+    """The size that was sold: of 32 GiB the kernel shows 31.3, or 31.6. Hosts that differ by that are of one shape."""
+    if seen < 1.5:
+        return round(seen, 2)
+    step = max(1.0, 2.0 ** (math.floor(math.log2(seen)) - 3))
+    return round(seen / step) * step
 
 
 def _accelerators(lines: Iterable[str]) -> tuple[str | None, int, float | None]:
