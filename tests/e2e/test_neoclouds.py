@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -70,4 +71,12 @@ def test_runpod_over_stop_and_start_and_a_loss_to_down(styx: Styx, clouds: Neocl
     assert "RunPod says Unauthorized" in refused.stderr
     clouds.runpod.alive = True
     styx("down", "three", "--yes")
+    clouds.assert_as_before()
+
+    styx("launch", "-c", "four", "--down", *ON_RUNPOD, "--", "true")  # nobody is there to end it when its job has ended
+    deadline = time.monotonic() + 90
+    while clouds.ours():
+        assert time.monotonic() < deadline, "the pod did not end itself"
+        time.sleep(0.2)
+    assert styx.json("status", "--refresh") == []
     clouds.assert_as_before()
