@@ -157,7 +157,9 @@ class InProcess(CatalogCalls):
         from styx.provision.placing import place
 
         placed = place(self.world, tasks, edges, options)
-        return result(placed, budgets.foreseen(self.world, placed.plan))
+        told = budgets.foreseen(self.world, placed.plan)
+        few = None if placed.plan.found else planning.few_enabled(placed.problem.places)
+        return result(placed, [*told, *([few] if few else [])])
 
     def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:
         """See `Client.launch`."""
