@@ -116,7 +116,9 @@ class Holder:
         with self._changed:
             self._changed.wait_for(lambda: self._message != seen or self._stage != STARTING, wait_s)
             name = self._box.name if self._box is not None else None
-            return {"stage": self._stage, "message": self._message, "image": self._image, "name": name}
+            mounts = self._box.spec.mounts if self._box is not None else []
+            said = {"stage": self._stage, "message": self._message, "image": self._image}
+            return {**said, "name": name, "mounts": mounts}
 
     def halt(self) -> Optional[str]:
         """End what runs in the container; it is kept, and used again by the next job. What went wrong, or None."""

@@ -217,6 +217,7 @@ class ContainerView(TypedDict, total=False):
     message: str
     image: str
     name: Optional[str]
+    mounts: List[str]
 
 
 METHODS = {

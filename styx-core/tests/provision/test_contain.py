@@ -119,3 +119,14 @@ def test_an_agent_that_was_restarted_is_asked_again() -> None:
     restarts = [("failed", "the agent was restarted while ...")] * 3
     with pytest.raises(NotExecutable, match="restarted"):
         on_node(Agent(*restarts), [])
+
+
+def test_files_that_a_container_would_not_show_are_refused() -> None:
+    def up(stage: str, *mounts: str) -> Any:
+        agent = SimpleNamespace(call=lambda *_: {"stage": stage, "mounts": list(mounts)})
+        return SimpleNamespace(agent=agent, transport=SimpleNamespace(home=HOME), node=SimpleNamespace(rank=1))
+
+    contain.require_shown([up("none")], ["/data/x"])
+    contain.require_shown([up("ready", "/data")], ["/data/x", "/data", "sky_workdir", "~/y", f"{HOME}/z"])
+    with pytest.raises(NotExecutable, match=r"file_mounts./database would not be seen: the container of node 1"):
+        contain.require_shown([up("ready", "/data")], ["/data/x", "/database"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from styx.errors import DeadlineExceeded, NotExecutable
-from styx.provision import jobs, nodeup, submit
+from styx.provision import jobs, nodeup
 from styx.provision.ledger import offer_of
 from styx.provision.steps import step
 from styx.state.rows import ClusterRow
@@ -53,14 +53,21 @@ class Wanted:
         }
 
 
-def contain(claim: Claim, op: str, task: Task, ups: Sequence[Up], base: Path, seconds: dict[str, float]) -> None:
+def contain(
+    claim: Claim,
+    op: str,
+    task: Task,
+    ups: Sequence[Up],
+    base: Path,
+    features: FeatureSet,
+    seconds: dict[str, float],
+) -> None:
     """Have the task's container on every node, if it names a docker image and the nodes are machines.
 
     Raises:
         NotExecutable: A node cannot run it; the message says which and why.
     """
     world, row = claim.world, claim.row()
-    features = submit.features_of(world, row)
     image = image_of(task, row) if features.container == "docker" else None
     if image is None:
         return
@@ -72,6 +79,24 @@ def contain(claim: Claim, op: str, task: Task, ups: Sequence[Up], base: Path, se
             world.tell(row.key, op, "contain", "note", f"{where}{line}")
 
         nodeup.in_parallel(lambda up: _on_node(claim, up, wanted, say), ups)
+
+
+def require_shown(ups: Sequence[Up], targets: Iterable[str]) -> None:
+    """Refuse files for folders of a node that the container there does not show: the job would not find them.
+
+    Raises:
+        NotExecutable: Names the first.
+    """
+    outside = [target for target in targets if target.startswith("/")]
+    for up in ups if outside else ():
+        view = up.agent.call("container.wait", {"wait_s": 0})
+        shown = [up.transport.home, *view.get("mounts", ())]
+        for target in outside if view["stage"] != "none" else ():
+            if not any(target == path or target.startswith(f"{path}/") for path in shown):
+                raise NotExecutable(
+                    f"file_mounts.{target} would not be seen: the container of node {up.node.rank} was made without it",
+                    hint="launch with -c, with the image and this mount, when no job runs; or mount it below the home",
+                )
 
 
 def _on_node(claim: Claim, up: Up, wanted: Wanted, say: Any) -> None:

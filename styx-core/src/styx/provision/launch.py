@@ -211,7 +211,7 @@ def _run(claim: Claim, op: str, task: Task, options: LaunchOptions, base: Path) 
     _machines(claim, op, task, options, seconds)
     ups = bring_up(claim, op, seconds)
     try:
-        contain.contain(claim, op, task, ups, base, seconds)
+        contain.contain(claim, op, task, ups, base, submit.features_of(world, claim.row()), seconds)
         setup = not options.no_setup and not (options.fast and not fresh)
         job_id = submit.submit(claim, op, task, ups, base, setup=setup, seconds=seconds)
         nodeup.set_lease(world, claim.row(), ups)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from styx.driver import FeatureSet
 from styx.errors import NotExecutable, Unreachable, WrongState
-from styx.provision import jobs, nodeup, reconcile
+from styx.provision import contain, jobs, nodeup, reconcile
 from styx.provision.ledger import offer_of
 from styx.provision.steps import step
 from styx.provision.world import World
@@ -73,6 +73,7 @@ def sync(
     wanted = jobs.uploads(task, base, features_of(world, row))
     if not wanted:
         return
+    contain.require_shown(ups, wanted)
     from styx.transport.sync import SyncSummary
     from styx.transport.sync import sync as upload
     from styx.transport.tree import SyncItem, scan
