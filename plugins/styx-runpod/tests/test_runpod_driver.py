@@ -291,6 +291,12 @@ def test_quota_is_what_the_spend_limit_leaves(harness, cloud):
     assert driver.quota(request.place, request.offer) == 0
 
 
+def test_disks_cost_what_the_list_says(tmp_path, cloud, clock):
+    for keep_home, usd in ((True, 0.20), (False, 0.10)):
+        driver = RunPodHarness(tmp_path, cloud, clock, keep_home=keep_home).driver()
+        assert driver.disk_usd_per_gib_month(next(iter(driver.check().places)), None) == pytest.approx(usd)
+
+
 def test_no_key_of_the_account_goes_to_a_pod(harness, cloud):
     driver = harness.driver()
     request = harness.request(driver)

@@ -98,6 +98,10 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
             account=account, places={Place(cloud=self.name, account=account, region=name): None for name in names}
         )
 
+    def disk_usd_per_gib_month(self, place: Place, tier: str | None) -> float | None:  # noqa: ARG002 - none to pay for
+        """Nothing: disks come with the machines."""
+        return 0.0
+
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""
         return SNAPSHOT

@@ -47,6 +47,9 @@ SNAPSHOT: Final = Path(__file__).with_name("snapshot.csv")
 SELF_END: Final = Path(__file__).with_name("onnode") / "selfend.py"
 GPU_IMAGE: Final = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
 GPU_IMAGE_CUDA: Final = "12.8"
+DISK_USD: Final = 0.10
+VOLUME_USD: Final = 0.10
+"""For a GB and a month, as docs.runpod.io/pods/pricing has it; a volume costs twice as much while a pod is stopped."""
 VANISHED_S: Final = 60.0
 """When a pod that was rented and never listed is given up."""
 CPU_IMAGE: Final = "runpod/base:1.0.2-ubuntu2204"
@@ -105,6 +108,10 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
             problem = BalanceError(f"the account's balance is ${balance:.2f}", hint="add credit in RunPod's console")
         places = {Place(cloud=self.name, account=account, region=name): problem for name in names}
         return Identity(account=account, user=user, places=places)
+
+    def disk_usd_per_gib_month(self, place: Place, tier: str | None) -> float | None:  # noqa: ARG002 - one price
+        """RunPod's list price: of the container's disk and, where the home outlives a stop, of a volume as large."""
+        return DISK_USD + VOLUME_USD if self.config.keep_home else DISK_USD
 
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""
