@@ -29,6 +29,7 @@ def patched(aws: Ec2) -> Iterator[None]:
     from moto.ec2.models.security_groups import SecurityGroupBackend
     from moto.ec2.responses import EC2Response
     from moto.ec2.responses.instances import InstanceResponse
+    from moto.ec2.responses.route_tables import RouteTables
     from moto.ec2.responses.spot_instances import SpotInstances
     from moto.ec2.responses.vpcs import VPCs
 
@@ -50,6 +51,7 @@ def patched(aws: Ec2) -> Iterator[None]:
         replace(SpotInstances, "describe_spot_price_history", lambda _: lambda response: spot_prices(aws, response))
         replace(SecurityGroupBackend, "delete_security_group", lambda old: deletes_unused(old))
         replace(VPCs, "describe_vpcs", lambda old: lambda response: describe_vpcs(aws, response, old))
+        replace(RouteTables, "describe_route_tables", lambda old: lambda response: describe_routes(aws, response, old))
         for name, function in {
             "create_placement_group": group_create,
             "describe_placement_groups": group_list,
@@ -447,6 +449,20 @@ def describe_vpcs(aws: Ec2, response: Any, before: Callable[[Any], Any]) -> Any:
     if response.region in aws.without_default_vpc and "is-default" in response._filters_from_querystring():
         return _result({"Vpcs": []})
     return before(response)
+
+
+def describe_routes(aws: Ec2, response: Any, before: Callable[[Any], Any]) -> Any:
+    """A default network leads to the internet."""
+    with aws.lock:
+        backend = response.ec2_backend
+        default = backend.get_default_vpc()
+        for table in backend.route_tables.values():
+            out = any(getattr(route, "gateway", None) is not None for route in table.routes)
+            if default is not None and table.vpc_id == default.id and table.main_association_id and not out:
+                gateway = backend.create_internet_gateway()
+                backend.attach_internet_gateway(gateway.id, default.id)
+                backend.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
+        return before(response)
 
 
 def group_create(aws: Ec2, response: Any) -> Any:

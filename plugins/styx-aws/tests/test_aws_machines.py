@@ -26,6 +26,7 @@ from styx.testing.contexts import OTHER_STORE, STORE
 from styx_aws import machines
 from styx_aws.config import AwsConfig
 from styx_aws.images import Ami, parameter, user_of
+from styx_aws.network import Subnet, interfaces, ordered, public_subnets
 from tests.simcloud.ec2 import ACCOUNT, KEY_ID, SECRET
 
 PLACE = Place(cloud="aws", account=ACCOUNT, region="us-east-1")
@@ -250,6 +251,14 @@ def test_a_network_by_its_name_and_subnets_by_their_ids(aws, make):
     vpc.add_tags({"Name": "mine"})
     one = backend.create_subnet(vpc.id, "10.9.1.0/24", "us-east-1b")
     other = backend.create_subnet(vpc.id, "10.9.2.0/24", "us-east-1c")
+    with pytest.raises(DriverError, match="leads to an internet gateway") as caught:
+        make(vpc="mine").create(ask())
+    assert "private_ips" in caught.value.hint
+    assert up(make(vpc="mine", private_ips=True), ask())[0].reach.host.startswith("10.9.")
+    gateway = backend.create_internet_gateway()
+    backend.attach_internet_gateway(gateway.id, vpc.id)
+    (table,) = backend.describe_route_tables(filters={"vpc-id": [vpc.id]})
+    backend.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
     node = up(make(vpc="mine"), ask())[0]
     assert aws.lives[node.id].instance.subnet_id in {one.id, other.id}
     node = up(make(subnets=(other.id,)), ask())[0]
@@ -318,6 +327,39 @@ def test_a_reservation_is_filled_where_it_fits(aws, make):
     assert aws.reservations["cr-2"]["AvailableInstanceCount"] == 3
     with pytest.raises(CapacityError):
         make(capacity_reservations=("cr-1",)).create(ask(2, cluster=f"styx-b-{STORE}01"))
+
+
+def subnet(name, zone, *, public=True, free=100):
+    return Subnet(f"subnet-{name}", "vpc-1", f"us-east-1{zone}", f"use1-az{ord(zone) - 96}", public, free)
+
+
+def test_one_subnet_for_each_zone_in_a_stable_order():
+    many = [
+        subnet("c", "c", free=2), subnet("b1", "b", public=False), subnet("b2", "b"), subnet("a", "a", free=9),
+        subnet("a2", "a", free=50),
+    ]  # fmt: skip
+    assert [one.id for one in ordered(many, None, 3, private=False)] == ["subnet-a2", "subnet-b2", "subnet-c"]
+    assert [one.id for one in ordered(many, None, 3, private=True)] == ["subnet-b1", "subnet-a2", "subnet-c"]
+    assert [one.id for one in ordered(many, "use1-az2", 3, private=False)] == ["subnet-b2"]
+    assert [one.id for one in ordered(many, "us-east-1c", 3, private=False)] == ["subnet-c"]
+
+
+def test_public_subnets_by_their_own_routes_or_the_main_ones():
+    def table(gateway, **association):
+        return {"Routes": [{"GatewayId": "local"}, {"GatewayId": gateway}], "Associations": [association]}
+
+    tables = [table("igw-1", Main=True), table("vgw-1", SubnetId="own"), table("igw-2", SubnetId="other")]
+    assert public_subnets(tables, ["own", "other", "unsaid"]) == {"other", "unsaid"}
+    assert public_subnets(tables[1:], ["own", "other", "unsaid"]) == {"other"}
+
+
+def test_interfaces_of_the_fabric():
+    info = {"NetworkInfo": {"EfaSupported": True, "EfaInfo": {"MaximumEfaInterfaces": 3}}}
+    assert [(nic.device, nic.card, nic.kind) for nic in interfaces(info, ["sg"], fabric=True)] == [
+        (0, 0, "efa"), (1, 1, "efa-only"), (1, 2, "efa-only"),
+    ]  # fmt: skip
+    assert [nic.kind for nic in interfaces(info, ["sg"], fabric=False)] == ["interface"]
+    assert [nic.kind for nic in interfaces({}, ["sg"], fabric=True)] == ["interface"]
 
 
 # images and disks -------------------------------------------------------------------------------------------------

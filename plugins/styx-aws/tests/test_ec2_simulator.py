@@ -193,6 +193,12 @@ def test_a_shutdown_from_within_does_what_the_attribute_says(aws, ec2):
     assert listed(ec2)[1]["SecurityGroups"] == groups
 
 
+def test_a_default_network_leads_to_the_internet(ec2):
+    for _ in range(2):
+        (table,) = ec2.describe_route_tables()["RouteTables"]
+        assert [route["GatewayId"][:4] for route in table["Routes"]] == ["loca", "igw-"]
+
+
 def test_public_image_parameters(aws):
     name = "/aws/service/canonical/ubuntu/server/22.04/stable/current/amd64/hvm/ebs-gp2/ami-id"
     reply = client(aws, "ssm").get_parameters(Names=[name, "/aws/service/nothing"])

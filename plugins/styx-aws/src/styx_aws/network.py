@@ -197,7 +197,15 @@ class Network:
                 f"none of the subnets in {region} is in zone {place.zone}",
                 hint="add one there, or leave the zone open",
             )
-        return fit
+        if self._config.private_ips:
+            return fit
+        reachable = [one for one in fit if one.public]
+        if not reachable:
+            raise DriverError(
+                f"none of the subnets in {place} leads to an internet gateway: machines there could not be reached",
+                hint="set clouds.aws.private_ips, or name a public subnet in clouds.aws.subnets",
+            )
+        return reachable
 
     def _vpc(self, region: str, wanted: str | None) -> str:
         filters = [{"Name": "is-default", "Values": ["true"]}]
