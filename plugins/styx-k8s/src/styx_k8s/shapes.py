@@ -272,7 +272,8 @@ def _sizes(
         for one in members
         if one.free.get("pods", 1.0) >= 1 and (not resource or one.free.get(resource, 0) >= count)
     ]
-    for plain in (True, False):  # a modest shape, and all of the roomiest machine
+    open_ended = query.vcpus is None and query.memory_gib is None
+    for plain in (True, False) if open_ended else (True,):  # a modest shape, and all of the roomiest machine
         machine = max(fitting, key=lambda one: (one.free.get("cpu", 0.0), one.free.get("memory", 0.0)), default=None)
         if machine is None:
             return
