@@ -6,9 +6,9 @@ from pathlib import Path
 from styx.transport.packing import worthwhile_level
 
 
-def file(path: Path, data: bytes) -> tuple[Path, int]:
+def file(path: Path, data: bytes) -> tuple[str, int]:
     path.write_bytes(data)
-    return path, len(data)
+    return str(path), len(data)
 
 
 def test_what_does_not_get_smaller_is_not_packed(tmp_path: Path) -> None:
@@ -22,4 +22,4 @@ def test_what_does_not_get_smaller_is_not_packed(tmp_path: Path) -> None:
     assert worthwhile_level(small, 6) == 6
     assert worthwhile_level([text], 0) == 0
     assert worthwhile_level([], 1) == 1
-    assert worthwhile_level([(tmp_path / "gone", 100), (tmp_path, 5)], 1) == 1
+    assert worthwhile_level([(str(tmp_path / "gone"), 100), (str(tmp_path), 5)], 1) == 1

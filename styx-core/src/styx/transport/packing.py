@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 
 SAMPLE_BYTES = 1 << 16
 _SAMPLES = 8
@@ -12,7 +11,7 @@ _WORTH = 0.9
 """Packed size over size, above which packing costs more than it brings."""
 
 
-def worthwhile_level(files: Sequence[tuple[Path, int]], level: int) -> int:
+def worthwhile_level(files: Sequence[tuple[str, int]], level: int) -> int:
     """`level`, or 0 when the largest files, by a look at their middles, hardly get smaller.
 
     Args:
@@ -31,9 +30,9 @@ def worthwhile_level(files: Sequence[tuple[Path, int]], level: int) -> int:
     return 0 if plain and packed > _WORTH * plain else level
 
 
-def _middle(path: Path, size: int) -> bytes:
+def _middle(path: str, size: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             file.seek(max(0, size // 2 - SAMPLE_BYTES // 2))
             return file.read(SAMPLE_BYTES)
     except OSError:

@@ -14,7 +14,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from styx.errors import LocalIOError, Unreachable
@@ -130,7 +129,7 @@ def _upload(wire: _Wire, tree: Tree, say: Callable[[str], None], level: int) -> 
     if line := large_upload_line(tree, need):
         say(line)
     stream = TarStream(tree, need)
-    files = [(Path(tree.local_path(entry)), entry.size) for entry in need if entry.kind == "f"]
+    files = [(tree.local_path(entry), entry.size) for entry in need if entry.kind == "f"]
     packer = zlib.compressobj(worthwhile_level(files, level), zlib.DEFLATED, 31)
     held = bytearray()
     try:
