@@ -281,3 +281,23 @@ def test_a_private_registry(podman, make_node):
         node.stop()
     finally:
         registry.close()
+
+
+@pytest.mark.debian("podman", "podman", "--version")
+@pytest.mark.debian("runc", "runc", "--version")
+def test_the_images_own_user_is_kept_if_it_can_write_to_the_home(podman, make_node):
+    image = podman.image("styx-nobody:1", user="65534")
+    node = make_node(start=False)
+    node.env["PATH"] = f"{podman.bin}:{node.env['PATH']}"
+    node.start()
+    assert contained(node, image)["stage"] == "ready"
+    assert node.run("id -u; echo > $HOME/made")[1] == "0\n"  # the home is not nobody's
+    workdir = node.home / "sky_workdir"
+    workdir.mkdir()
+    for folder in (node.root, node.home, workdir):
+        folder.chmod(0o777)
+    assert contained(node, image, options=["--label", "again=1"])["stage"] == "ready"
+    assert node.run("id -u; echo > made")[1] == "65534\n"
+    assert (workdir / "made").stat().st_uid == os.getuid()  # given back, so that a sync can replace it
+    node.stop()
+    assert podman.containers() == []

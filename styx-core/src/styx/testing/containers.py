@@ -103,7 +103,7 @@ class PrivatePodman:
         """Run podman itself."""
         return subprocess.run([str(self._podman), *words], capture_output=True, text=True, timeout=120, check=True)
 
-    def image(self, name: str, programs: Sequence[str] = _PROGRAMS) -> str:
+    def image(self, name: str, programs: Sequence[str] = _PROGRAMS, user: str = "") -> str:
         """Make an image `localhost/NAME` with some programs of this machine; `/etc/image` holds its name."""
         packed = self.folder / "image.tar"
         with tarfile.open(packed, "w") as tar:
@@ -119,7 +119,8 @@ class PrivatePodman:
             note = tarfile.TarInfo("etc/image")
             note.size = len(name)
             tar.addfile(note, io.BytesIO(name.encode()))
-        self.docker("import", str(packed), f"localhost/{name}")
+        change = ("--change", f"USER {user}") if user else ()
+        self.docker("import", *change, str(packed), f"localhost/{name}")
         packed.unlink()
         return f"localhost/{name}"
 
