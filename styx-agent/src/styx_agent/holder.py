@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from typing import Any, Callable, Dict, Optional
@@ -187,6 +185,9 @@ class Holder:
             with self._changed:
                 self._image = local
             return None  # it cannot have changed, or nobody but this node has it
+        import shutil  # here: most nodes run no image, and a start does without these two
+        import tempfile
+
         folder = tempfile.mkdtemp(prefix="login-", dir=self._state.root)
         try:
             problem = self._pull_with(box, image, login, limit_s, folder)

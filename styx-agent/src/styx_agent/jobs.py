@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from typing import Any, Callable
@@ -94,6 +93,8 @@ class Queue:
                     files.write_json(self._state.job(job.job_id, "secrets.json"), secret_env)
                 files.write_json(self._state.job(job.job_id, "job.json"), job.record(), durable=True)
             except OSError as error:
+                import shutil  # here, as elsewhere: a start does without its packers
+
                 shutil.rmtree(folder, ignore_errors=True)
                 if is_disk_full(error):
                     raise Fault(protocol.DISK_FULL, "the job was not accepted: no space left on the node") from error

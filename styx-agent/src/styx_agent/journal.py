@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 
 
 def note(text: str) -> None:
@@ -18,4 +17,6 @@ def note(text: str) -> None:
 
 def note_error(text: str) -> None:
     """Write a line and the traceback of the exception being handled."""
+    import traceback  # here: it brings half the parser along, and no start needs it
+
     note(text + "\n" + traceback.format_exc())

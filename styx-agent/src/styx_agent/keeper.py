@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -165,6 +164,8 @@ class Keeper:
 
 def _poweroff_commands(path: str | None) -> list[list[str]]:
     prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    import shutil
+
     found = [[*prefix, *argv] for argv in _POWEROFF if shutil.which(argv[0], path=path)]
     return found or [[*prefix, "poweroff"]]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -103,6 +102,8 @@ def gpus(search_path: str) -> list[dict[str, Any]]:
 
 
 def _nvidia_smi(columns: str, search_path: str) -> list[list[str]]:
+    import shutil
+
     program = shutil.which("nvidia-smi", path=search_path)
     if program is None:
         return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -117,6 +116,8 @@ class Phases:
         if orders.script is not None:
             box = self._holder.box()
             files.write_text(path("sh"), orders.script, 0o700)
+            import shutil
+
             found = shutil.which("bash", path=orders.env.get("PATH"))
             argv = ["bash" if found else "sh", path("sh")]  # the smallest images have no bash
         if box is not None and orders.script is not None:
