@@ -127,6 +127,17 @@ def test_a_plan_says_what_the_lease_comes_to(bench: Bench) -> None:
     assert leased.warnings == ()
 
 
+def test_a_later_launch_may_ask_for_more_ports(bench: Bench) -> None:
+    with_ports = {"infra": "fake", "cpus": 2, "ports": [8080, 9090]}
+    bench.launch(task=bench.task(resources={**with_ports, "ports": 8080}))
+    bench.launch(task=bench.task(resources=with_ports))
+    (machine,) = [one for one in bench.cloud.machines() if one.id in ids(bench)]
+    assert set(machine.ports) == {8080, 9090}
+    row = bench.client.world.store.cluster("c")
+    assert row is not None
+    assert set(row.ports) == {8080, 9090}
+
+
 PLACE = Place(cloud="c", account="a", region="r")
 
 

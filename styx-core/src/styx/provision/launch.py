@@ -14,7 +14,7 @@ from styx.errors import CapacityError, Interrupted, NoPlaceLeft, NotFound, Quota
 from styx.provision import attempts, contain, jobs, ledger, nodeup, planning, reconcile, submit, teardown
 from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
-from styx.provision.removal import quietly, remove
+from styx.provision.removal import patiently, quietly, remove
 from styx.provision.request import Wanted, forget_keys
 from styx.provision.steps import step
 from styx.provision.world import World
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from styx.provision.nodeup import Up
     from styx.provision.teardown import Quiesce
 
+PORTS_S = 60.0
+"""How long a cloud may take to open ports."""
 RETRY_PAUSES_S = (5.0, 300.0)
 """First and longest pause of `--retry-until-up`."""
 
@@ -209,6 +211,7 @@ def _run(claim: Claim, op: str, task: Task, options: LaunchOptions, base: Path) 
         row = claim.update(task=jobs.for_record(task), last_use_at=world.now(), note=None, lease=row.lease | lease)
     fresh = row.state is ClusterState.INIT
     _machines(claim, op, task, options, seconds)
+    _open_more_ports(claim, op, task)
     ups = bring_up(claim, op, seconds)
     try:
         contain.contain(claim, op, task, ups, base, submit.features_of(world, claim.row()), seconds)
@@ -218,6 +221,29 @@ def _run(claim: Claim, op: str, task: Task, options: LaunchOptions, base: Path) 
         return Launched(claim.update(last_use_at=world.now()), job_id, seconds)
     finally:
         nodeup.close_all(ups)
+
+
+def _open_more_ports(claim: Claim, op: str, task: Task) -> None:
+    """Open ports that this task asks for and the cluster was not made with.
+
+    Raises:
+        WrongState: Its cloud opens ports only when machines are made.
+    """
+    world, row = claim.world, claim.row()
+    more = sorted(set(task.resources.port_numbers()) - set(row.ports))
+    if not more or row.place is None:
+        return
+    driver = world.provisioner(row.place.cloud)
+    offer = ledger.offer_of(row)
+    told = ", ".join(map(str, more))
+    if ((offer.features if offer else None) or driver.cloud.features).ports != "any_time":
+        raise WrongState(
+            f"{row.name} was made without port {told}, and {driver.cloud.display_name} opens none afterwards",
+            hint=f"`styx down {row.name}`, then launch it again",
+        )
+    patiently(world, world.timestamp() + PORTS_S, lambda: driver.open_ports(row.nodes, more))
+    claim.update(ports=(*row.ports, *more))
+    world.tell(row.key, op, "create", "note", f"opened port {told}")
 
 
 def _machines(claim: Claim, op: str, task: Task, options: LaunchOptions, seconds: dict[str, float]) -> None:
