@@ -315,6 +315,8 @@ class RealKube:
         }  # fmt: skip
         volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": claim}, "spec": spec}
         self.call("POST", "/api/v1/persistentvolumes", volume)
+        path = f"/api/v1/namespaces/default/persistentvolumeclaims/{claim}"
+        self.wait(lambda: self.call("GET", path)["status"].get("phase") == "Bound", 60, "a bound volume")
 
     def quota(self, namespace: str) -> None:
         """A namespace in which no pod fits."""

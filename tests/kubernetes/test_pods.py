@@ -235,6 +235,15 @@ def test_a_volume_outlives_its_cluster(engine: Engine, kube: Any) -> None:
 
     spec = read_volume_text('{"name": "data", "type": "k8s-pvc", "infra": "k8s/main", "size": "1Gi"}')
     made = engine.client.volume_apply(spec)
+    try:
+        use(engine, kube, spec, made)
+    finally:
+        engine.client.down(["*"])
+        engine.client.volume_delete([each.name for each in engine.client.volumes()[0]])
+        until(lambda: not kube.names())
+
+
+def use(engine: Engine, kube: Any, spec: Any, made: Any) -> None:
     assert engine.client.volume_apply(spec).id == made.id
     kube.back_volume(made.id)
     engine.launch("sleep 600", volumes={"/styx/data": "data"})
@@ -248,6 +257,3 @@ def test_a_volume_outlives_its_cluster(engine: Engine, kube: Any) -> None:
     assert ([each.name for each in found], found[0].size_gib, unreadable) == (["data"], 1.0, [])
     with pytest.raises(NotFound, match="no volume called other"):
         engine.launch(cluster="two", volumes={"/styx/data": "other"})
-    engine.client.down(["*"])
-    assert engine.client.volume_delete(["data"]) == ["data"]
-    until(lambda: not kube.names())

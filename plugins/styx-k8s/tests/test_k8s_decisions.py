@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from styx.plugin import FeatureSet, Image, Market, NodeRequest, NodeState, OfferQuery, Place
-from styx_k8s import observe, pods, shapes
+from styx.plugin import CredentialsError, FeatureSet, Image, Market, NodeRequest, NodeState, OfferQuery, Place
+from styx.testing.contexts import make_context
+from styx_k8s import Kubernetes, observe, pods, shapes
 from styx_k8s.config import ContextConfig, K8sConfig, Pool
 from tests.simcloud.kubedocument import wrong
 
@@ -251,3 +254,28 @@ def test_ports_by_every_way() -> None:
 def test_settings_of_a_context_win() -> None:
     config = K8sConfig(image="a", namespace="one", context_configs={"burst": ContextConfig(namespace="two")})
     assert (config.of("burst").namespace, config.of("burst").image, config.of("main").namespace) == ("two", "a", "one")
+
+
+def test_a_damaged_kubeconfig_is_named(tmp_path: Path) -> None:
+    damaged = tmp_path / "config"
+    for text in ("not: [a kubeconfig", "[]", "kind: Config", ""):
+        damaged.write_text(text)
+        driver = Kubernetes(make_context(tmp_path, config=K8sConfig(), secrets={"KUBECONFIG": str(damaged)}))
+        with pytest.raises(CredentialsError, match="kubeconfig"):
+            driver.check()
+    with pytest.raises(CredentialsError, match="there is no kubeconfig"):
+        Kubernetes(make_context(tmp_path, config=K8sConfig())).check()
+
+
+def test_nothing_but_the_plugin_knows_the_cloud() -> None:
+    """Core and command line have no special case: the words are in the formats of others only."""
+    root = Path(__file__).resolve().parents[3]
+    wrong_files = [
+        path.relative_to(root)
+        for folder in ("styx-core/src/styx", "styx-cli/src", "styx-agent/src")
+        for path in (root / folder).rglob("*.py")
+        if "models" not in path.parts
+        and path.name != "egress.py"
+        and re.search(r"styx_k8s|[\"']kubernetes[\"']|[\"']k8s[\"']", path.read_text())
+    ]
+    assert wrong_files == []

@@ -15,6 +15,7 @@ from styx_cli.options import ConfigFlag, OutputFlags
 if TYPE_CHECKING:
     from styx.api import AcceleratorView, PriceRange
 
+SOURCES_SHOWN: Final = 3
 _HEADERS: Final = ("GPU", "GB EACH", "INFRA", "REGIONS", "INSTANCE", "VCPUS", "MEM GB", "$/H", "SPOT $/H", "AGE")
 _RIGHT: Final = ("GB EACH", "REGIONS", "VCPUS", "MEM GB", "$/H", "SPOT $/H", "AGE")
 
@@ -87,6 +88,10 @@ def _show(app: App, views: Sequence[AcceleratorView]) -> None:
         for view in views
     ]
     show_table(app, _HEADERS, rows, right=_RIGHT)
+    sources = dict.fromkeys(source for view in views for source in view.sources if source)
+    if len(sources) <= SOURCES_SHOWN:
+        for source in sources:  # such as how many of them are free
+            app.note(f"figures from {source}")
 
 
 def price_range(prices: PriceRange | None) -> str:

@@ -62,6 +62,7 @@ class Contexts:
         if self._inside:
             return [Named(IN_CLUSTER, _read(ACCOUNT_FOLDER / "namespace") or "default")]
         from kubernetes.config import ConfigException, list_kube_config_contexts
+        from yaml import YAMLError
 
         present = [path for path in self.files if path.exists()]
         if not present:
@@ -70,9 +71,11 @@ class Contexts:
             )
         try:
             contexts, current = list_kube_config_contexts(os.pathsep.join(map(str, present)))
-        except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ConfigException, YAMLError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            where = ", ".join(map(str, present))
             raise CredentialsError(
-                f"the kubeconfig can't be read: {_first_line(error)}", hint="try `kubectl config view`"
+                f"the kubeconfig {where} can't be read: {' '.join(str(error).split())}",
+                hint="try `kubectl config view`",
             ) from None
         found = {one["name"]: Named(one["name"], one["context"].get("namespace") or "default") for one in contexts}
         if self._allowed is None:

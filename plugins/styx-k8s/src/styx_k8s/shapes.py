@@ -204,11 +204,13 @@ def rows(
 ) -> Iterator[CatalogRow]:
     """Offers made to measure: for each kind of machine, the shapes that one of them has room for."""
     groups: dict[tuple[Any, ...], list[Machine]] = {}
+    plain = query.accelerator_name is None and not query.accelerator_count
+    any_shape = plain and query.vcpus is None and query.memory_gib is None  # a listing; else no GPU is spent on CPUs
     for machine in found:
-        if machine.resource and query.accelerator_name in (None, *machine.names):
+        if machine.resource and (not plain or any_shape) and query.accelerator_name in (None, *machine.names):
             kind = (machine.resource, machine.names, tuple(machine.selector.items()), machine.spot, machine.arch)
             groups.setdefault(kind, []).append(machine)
-        if not machine.reserved and query.accelerator_name is None and not query.accelerator_count:
+        if not machine.reserved and plain:
             selector = tuple(machine.selector.items()) if machine.planned else ()
             groups.setdefault((None, (), selector, machine.spot, machine.arch), []).append(machine)
     for (resource, names, selector, spot, arch), members in groups.items():
