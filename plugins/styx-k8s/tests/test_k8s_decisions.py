@@ -13,6 +13,7 @@ from styx.plugin import CredentialsError, FeatureSet, Image, Market, NodeRequest
 from styx.testing.contexts import make_context
 from styx_k8s import Kubernetes, observe, pods, shapes
 from styx_k8s.config import ContextConfig, K8sConfig, Pool
+from tests.simcloud.kube_harness import KubeHarness
 from tests.simcloud.kubedocument import wrong
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -81,6 +82,24 @@ def test_what_is_free_is_what_no_pod_requests() -> None:
     (row,) = offered([node(**gpus)], [busy, done], asked)
     assert (row.instance_type, row.source) == ("4CPU--8GB--L4:3", "context main: 3 of 8 L4 free")
     assert offered([node(**gpus)], [busy], asked.model_copy(update={"accelerator_count": 4})) == []
+
+
+def test_any_node_with_room_will_do() -> None:
+    tall = node("tall", has={"cpu": "4", "memory": "256Gi"})
+    (row,) = offered([node(), tall], query=OfferQuery(vcpus=2, memory_gib=200))
+    assert (row.vcpus, row.memory_gib) == (2, 200)
+    assert offered([node(), tall], query=OfferQuery(vcpus=8, memory_gib=200)) == []
+
+
+def test_who_may_not_see_nodes_lets_the_scheduler_decide(tmp_path: Path) -> None:
+    harness = KubeHarness(tmp_path)
+    try:
+        harness.kube.denied.add(("list", "nodes"))
+        (row,) = harness.driver().offers(OfferQuery(vcpus=2, memory_gib=4), 20.0)
+        assert row.source == "context double: nodes may not be listed, the scheduler decides"
+        assert harness.driver().offers(OfferQuery(accelerator_name="H100", accelerator_count=1), 20.0) == []
+    finally:
+        harness.close()
 
 
 def test_nodes_that_take_no_pods_offer_nothing() -> None:

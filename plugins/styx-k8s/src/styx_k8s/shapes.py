@@ -274,20 +274,20 @@ def _sizes(
         for one in members
         if one.free.get("pods", 1.0) >= 1 and (not resource or one.free.get(resource, 0) >= count)
     ]
+    roomiest = sorted(fitting, key=lambda one: (one.free.get("cpu", 0.0), one.free.get("memory", 0.0)), reverse=True)
     open_ended = query.vcpus is None and query.memory_gib is None
     for plain in (True, False) if open_ended else (True,):  # a modest shape, and all of the roomiest machine
-        machine = max(fitting, key=lambda one: (one.free.get("cpu", 0.0), one.free.get("memory", 0.0)), default=None)
-        if machine is None:
-            return
-        cpus_free, memory_free = machine.free.get("cpu", 0.0), machine.free.get("memory", 0.0) / _GIB
-        most_cpus = math.floor(cpus_free) or math.floor(cpus_free * 10) / 10
-        most_memory = math.floor(memory_free) or math.floor(memory_free * 10) / 10
-        usual = min(4.0 * count if count else 2.0, most_cpus)
-        cpus = query.vcpus if query.vcpus is not None else (usual if plain else most_cpus)
-        usual_memory = min(max(4.0 * cpus, 1.0), most_memory)
-        memory = query.memory_gib if query.memory_gib is not None else (usual_memory if plain else most_memory)
-        if 0 < cpus <= cpus_free and 0 < memory <= memory_free:
-            yield cpus, memory
+        for machine in roomiest:
+            cpus_free, memory_free = machine.free.get("cpu", 0.0), machine.free.get("memory", 0.0) / _GIB
+            most_cpus = math.floor(cpus_free) or math.floor(cpus_free * 10) / 10
+            most_memory = math.floor(memory_free) or math.floor(memory_free * 10) / 10
+            usual = min(4.0 * count if count else 2.0, most_cpus)
+            cpus = query.vcpus if query.vcpus is not None else (usual if plain else most_cpus)
+            usual_memory = min(max(4.0 * cpus, 1.0), most_memory)
+            memory = query.memory_gib if query.memory_gib is not None else (usual_memory if plain else most_memory)
+            if 0 < cpus <= cpus_free and 0 < memory <= memory_free:
+                yield cpus, memory
+                break
 
 
 def _stock(context: str, members: Sequence[Machine], resource: str | None, name: str | None) -> str:

@@ -46,12 +46,12 @@ def apply_volume(
             import json
 
             spec = read_volume_text(json.dumps({**spec.model_dump(mode="json", exclude_none=True), **over}))
-    elif {"name", "infra", "size"} <= over.keys():
+    elif {"name", "infra", "type", "size"} <= over.keys():
         import json
 
-        spec = read_volume_text(json.dumps({"type": "k8s-pvc", **over}))
+        spec = read_volume_text(json.dumps(over))
     else:
-        raise UsageError("say what to make: a volume file, or --name, --infra and --size")
+        raise UsageError("say what to make: a volume file, or --name, --infra, --type and --size")
     with run.client(config) as client:
         made = client.volume_apply(spec)
     if as_json:
