@@ -11,7 +11,8 @@ from paramiko import ECDSAKey
 
 from styx.driver import Ssh, SshFailed
 from styx.errors import InvalidInput
-from styx.transport.ssh.keys import public_only
+from styx.transport.ssh.door import Door
+from styx.transport.ssh.keys import host_key, public_only
 
 pytestmark = pytest.mark.debian("openssh-server", "sshd")
 
@@ -138,6 +139,26 @@ def test_a_key_trusted_on_first_use_is_kept_per_cluster_and_said_once(sshd, clie
     later.transport(sshd.reach(), "styx-b-00000002/0").run(("true",))  # another cluster got that address
     later.logins.trust.forget("styx-a-00000001")
     later.transport(sshd.reach(), "styx-a-00000001/0").run(("true",))
+
+
+def test_machines_that_are_made_anew_under_the_same_key_are_trusted_anew(sshd, client):
+    door = Door(client.folders, lambda: client.logins)
+    node = client.transport(sshd.reach(), "styx-a-00000001/0")
+    assert door.logins() is client.logins
+    node.run(("true",))
+    sshd.stop()
+    sshd.make_host_key()
+    sshd.start()
+    with pytest.raises(SshFailed, match="another host key"):
+        node.run(("true",))
+    door.renew("styx-a-00000001")
+    assert node.run(("echo", "new")).stdout == b"new\n"
+    pair = host_key(client.folders, "styx-a-00000001")
+    door.renew("styx-a-00000001")
+    assert pair.path.exists()
+    door.forget("styx-a-00000001")
+    assert not pair.path.exists()
+    assert not client.folders.key_path("known-styx-a-00000001.json").exists()
 
 
 def test_a_driver_is_told_by_the_users_own_known_hosts(sshd, client):

@@ -121,6 +121,7 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
     attempt_id = world.store.add_attempt(attempt, epoch=claim.epoch)
     what = f"{wanted.count} x {choice.offer.instance_type} in {choice.place}"
     world.tell(row.key, wanted.operation, "attempt", "started", what, attempt=attempt_id)
+    world.hub.ssh.renew(row.key)  # machines made anew show new host keys
     doubt = Doubt()
     try:
         asked = request.node_request(world, row, token, choice, wanted)

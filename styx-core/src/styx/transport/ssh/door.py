@@ -39,11 +39,15 @@ class Door:
 
     def forget(self, cluster: str) -> None:
         """End the logins of a cluster that is gone, and forget its host keys. Idempotent."""
+        self.renew(cluster)
+        keys.forget_host_key(self._folders, cluster)
+
+    def renew(self, cluster: str) -> None:
+        """Machines of this cluster are made anew: end its logins, forget what was trusted on first use. Idempotent."""
         with self._lock:
             made = self._made
         if made is not None:
             made.end_logins(cluster)
-        keys.forget_host_key(self._folders, cluster)
         known_hosts.forget(self._folders, cluster)
 
     def close(self) -> None:
