@@ -160,6 +160,7 @@ def measure(client: Client, machines: Sequence[Machine], rounds: int, *, ray: bo
 
 def run_start(options: argparse.Namespace) -> list[dict[str, Any]]:
     """The measurement for each number of hosts."""
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
     from tests.raywheels import ray_wheels
 
     found = []
