@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from styx.plugin import CredentialsError, FeatureSet, Image, Market, NodeRequest, NodeState, OfferQuery, Place
+from styx.plugin import (
+    CredentialsError,
+    DriverError,
+    FeatureSet,
+    Image,
+    Market,
+    NodeRequest,
+    NodeState,
+    OfferQuery,
+    Place,
+)
 from styx.testing.contexts import make_context
 from styx_k8s import Kubernetes, observe, pods, shapes
 from styx_k8s.config import ContextConfig, K8sConfig, Pool
@@ -89,6 +100,27 @@ def test_any_node_with_room_will_do() -> None:
     (row,) = offered([node(), tall], query=OfferQuery(vcpus=2, memory_gib=200))
     assert (row.vcpus, row.memory_gib) == (2, 200)
     assert offered([node(), tall], query=OfferQuery(vcpus=8, memory_gib=200)) == []
+
+
+def test_clusters_in_a_context_that_is_current_no_more(tmp_path: Path) -> None:
+    harness = KubeHarness(tmp_path)
+    try:
+        driver = harness.driver()
+        asked = harness.request(driver)
+        (made,) = driver.create(asked)
+        config = json.loads(Path(harness.credentials["KUBECONFIG"]).read_text())
+        config["contexts"].append({"name": "other", "context": {"cluster": "test", "user": "double"}})
+        config["current-context"] = "other"
+        Path(harness.credentials["KUBECONFIG"]).write_text(json.dumps(config))
+        later = harness.driver()
+        assert [place.region for place in later.check().places] == ["other"]
+        assert [one.id for one in later.nodes(asked.place, asked.cluster, [made])] == [made.id]
+        config["contexts"][0]["context"]["namespace"] = "elsewhere"
+        Path(harness.credentials["KUBECONFIG"]).write_text(json.dumps(config))
+        with pytest.raises(DriverError, match="was made in namespace default"):
+            harness.driver().nodes(asked.place, asked.cluster, [made])
+    finally:
+        harness.close()
 
 
 def test_who_may_not_see_nodes_lets_the_scheduler_decide(tmp_path: Path) -> None:
@@ -178,7 +210,9 @@ def pod(phase: str = "Pending", **status: Any) -> dict[str, Any]:
 
 
 def seen(value: dict[str, Any], events: list[dict[str, Any]] | None = None, **settings: Any) -> Any:
-    look = observe.Seen(PLACE, ContextConfig(**settings), NOW.timestamp(), "https://here", {"p": events or []})
+    look = observe.Seen(
+        PLACE, ContextConfig(**settings), NOW.timestamp(), "https://here", "default", {"p": events or []}
+    )
     return observe.node_of(value, look)
 
 

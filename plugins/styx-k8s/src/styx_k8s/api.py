@@ -53,14 +53,14 @@ class Contexts:
         self.files = paths or [context.user_home / ".kube" / "config"]
         self._inside = not given and not self.files[0].exists() and bool(context.secrets("KUBERNETES_SERVICE_HOST"))
 
-    def named(self) -> list[Named]:
-        """Every context that may be used.
+    def all(self) -> tuple[dict[str, Named], str | None]:
+        """Every context by name, allowed or not, and the current one: clusters may still be in any of them.
 
         Raises:
-            CredentialsError: There is no kubeconfig, it is damaged, or a wanted context is not in it.
+            CredentialsError: There is no kubeconfig, or it is damaged.
         """
         if self._inside:
-            return [Named(IN_CLUSTER, _read(ACCOUNT_FOLDER / "namespace") or "default")]
+            return {IN_CLUSTER: Named(IN_CLUSTER, _read(ACCOUNT_FOLDER / "namespace") or "default")}, IN_CLUSTER
         from kubernetes.config import ConfigException, list_kube_config_contexts
         from yaml import YAMLError
 
@@ -78,8 +78,17 @@ class Contexts:
                 hint="try `kubectl config view`",
             ) from None
         found = {one["name"]: Named(one["name"], one["context"].get("namespace") or "default") for one in contexts}
+        return found, current["name"] if current else None
+
+    def named(self) -> list[Named]:
+        """The contexts that may be used for something new.
+
+        Raises:
+            CredentialsError: As `all`, or an allowed context is not in the kubeconfig.
+        """
+        found, current = self.all()
         if self._allowed is None:
-            wanted = [current["name"]] if current else list(found)
+            wanted = [current] if current else list(found)
         else:
             wanted = list(found) if "all" in self._allowed else list(self._allowed)
         missing = [name for name in wanted if name not in found]

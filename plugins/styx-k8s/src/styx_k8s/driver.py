@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
@@ -93,15 +94,8 @@ class Kubernetes(Driver[K8sConfig], OpensPorts, QuotesLive, HasVolumes, EndsItse
         with self._lock:
             if context not in self._apis:
                 settings = self.config.of(context)
-                namespace = settings.namespace or next(
-                    (one.namespace for one in self._contexts.named() if one.name == context), None
-                )
                 client = self._contexts.client(context)
-                if namespace is None:
-                    raise DriverError(
-                        f"the context {context} is not among allowed_contexts of the config any more",
-                        hint="allow it again, or `styx down --purge` forgets clusters there",
-                    )
+                namespace = settings.namespace or self._contexts.all()[0][context].namespace
                 self._apis[context] = Api(client, context, namespace, self.context.clock)
             return self._apis[context]
 
@@ -111,9 +105,10 @@ class Kubernetes(Driver[K8sConfig], OpensPorts, QuotesLive, HasVolumes, EndsItse
         try:
             futures = {name: pool.submit(action, name) for name in names}
             found: dict[str, T | StyxError] = {}
+            end = time.monotonic() + deadline_s
             for name, future in futures.items():
                 try:
-                    found[name] = future.result(deadline_s)
+                    found[name] = future.result(max(0.0, end - time.monotonic()))
                 except TooLate:
                     found[name] = NoConnection(f"context {name} did not answer within {deadline_s:g} s")
                 except StyxError as error:
@@ -205,11 +200,12 @@ class Kubernetes(Driver[K8sConfig], OpensPorts, QuotesLive, HasVolumes, EndsItse
         api = self._api(place.region)
         known = [node for node in known if node.place == place and cluster in (None, node.cluster)]
         for node in known:
-            if node.data.get("server") not in (None, api.server):
+            made, now = (node.data.get("server"), node.data.get("namespace")), (api.server, api.namespace)
+            if node.data and made != now:
                 raise DriverError(
-                    f"the context {place.region} leads to {api.server} now; {node.cluster} was made at "
-                    f"{node.data['server']}",
-                    hint="rename the new context, or `styx down --purge` forgets the cluster",
+                    f"the context {place.region} leads to namespace {now[1]} of {now[0]} now; "
+                    f"{node.cluster} was made in namespace {made[1]} of {made[0]}",
+                    hint="put the context, or `namespace` of the config, back; `styx down --purge` forgets the cluster",
                 )
         listed = self._seen(api, place, self._pods(api, cluster))
         there = {node.id for node in listed}
@@ -224,6 +220,7 @@ class Kubernetes(Driver[K8sConfig], OpensPorts, QuotesLive, HasVolumes, EndsItse
             settings=self.config.of(place.region),
             now=self.context.clock(),
             server=api.server,
+            namespace=api.namespace,
             events=self._events(api, pending[:3]),
             endpoints=self._endpoints(api) if found else {},
         )

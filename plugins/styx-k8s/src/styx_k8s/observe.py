@@ -50,6 +50,7 @@ class Seen:
     settings: ContextConfig
     now: float
     server: str
+    namespace: str
     events: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """By pod."""
     endpoints: Mapping[str, Mapping[int, Endpoint]] = field(default_factory=dict)
@@ -87,7 +88,7 @@ def node_of(pod: Mapping[str, Any], seen: Seen) -> Node:
         instance_type=notes.get(SHAPE),
         usd_per_hour=float(notes[PRICE]) if notes.get(PRICE) else None,
         created_at=moment(meta["creationTimestamp"]),
-        data={"uid": meta["uid"], "server": seen.server},
+        data={"uid": meta["uid"], "server": seen.server, "namespace": seen.namespace},
     )
 
 
