@@ -167,3 +167,34 @@ def test_client_connection_reports_a_lost_agent(tmp_path):
         client.connect(path, timeout=0.2)
     assert caught.value.code == "lost"
     listener.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
+def test_a_process_with_the_nodes_mark_is_forked_and_leaves_nothing_open(make_node):
+    """As clients start it: the supervisor keeps no pipe of its starter, and shows what it is."""
+    node = make_node(start=False)
+    node.env["STYX_NODE"] = f"{node.key}/{node.rank}"
+    node.start()
+    del node.env["STYX_NODE"]
+    for name, verb in (("supervisor", "supervise"), ("agent", "supervise")):
+        pid = node.pid_of(name)
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        assert verb.encode() in words
+        assert b"start" not in words
+        assert os.getsid(pid) == node.pid_of("supervisor")
+        assert [os.readlink(f"/proc/{pid}/fd/{number}") for number in (0, 1)] == ["/dev/null", node.state.output]
+    assert node.run("echo $SECRET_OF_THE_CLIENT-$STYX_NODE")[1] == f"-{node.key}/{node.rank}\n"
+    node.kill("agent")
+    assert node.run("echo back")[1] == "back\n"
+    assert node.stop() == {"survivors": []}
+    assert not node.processes()
+
+
+def test_a_machine_that_was_switched_on_again_gets_back_an_ended_agent(make_node):
+    node = make_node(start=False)
+    assert node.verb("boot").returncode == 1
+    node.start()
+    node.stop()
+    done = node.verb("boot")
+    assert done.returncode == 0, done.stderr
+    assert node.run("echo again")[1] == "again\n"

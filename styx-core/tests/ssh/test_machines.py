@@ -118,7 +118,7 @@ def test_a_cut_cable_is_noticed_in_bounded_time(boot, client, jumps):
     host.cut()
     began = time.monotonic()
     assert channel.stdout.read(1) == b""
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     with pytest.raises(SshFailed, match="nothing was heard for") as caught:
         channel.wait(5)
     assert caught.value.reason == "lost"

@@ -202,6 +202,6 @@ def test_a_server_that_goes_away_is_named_lost(sshd, client):
     with pytest.raises(SshFailed) as caught:
         node.run(("true",))
     assert caught.value.reason == "refused"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     sshd.start()
     assert node.run(("echo", "back")).stdout == b"back\n"
