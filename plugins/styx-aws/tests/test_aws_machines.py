@@ -150,6 +150,16 @@ def test_calls_are_made_once(aws, make):
         assert aws.calls.count("RunInstances") == 1
 
 
+def test_a_repeat_gets_further(aws, make):
+    driver, request = make(), ask()
+    aws.refuse("RunInstances", "RequestLimitExceeded", status=503)
+    with pytest.raises(TransientError):
+        driver.create(request)
+    aws.calls.clear()
+    driver.create(request)
+    assert not {"DescribeSubnets", "CreateSecurityGroup", "DescribeRouteTables", "GetParameters"} & set(aws.calls)
+
+
 # quotas -----------------------------------------------------------------------------------------------------------
 
 

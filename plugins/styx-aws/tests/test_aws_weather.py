@@ -41,9 +41,9 @@ def patiently(aws, call, tries=200):
 
 def bring_up(aws, make, dice, request, settings):
     """Create until all run, by clients that may die between two calls. Answers with the nodes, or None if refused."""
-    driver = make(**settings)
+    driver, nodes = make(**settings), []
     for _ in range(200):
-        if dice.random() < 0.1:
+        if dice.random() < 0.05:
             driver = make(**settings)
         try:
             nodes = driver.create(request)

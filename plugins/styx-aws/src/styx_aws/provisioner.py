@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 
 from styx.plugin import (
     CapacityError,
@@ -47,8 +47,16 @@ class _Attempt:
         self.cluster = cluster
         self.lock = threading.Lock()
         self.made: dict[str, Mapping[str, Any]] = {}
+        self.steps: dict[str, Any] = {}
+        """What earlier calls found out or made, so that a repeat gets further than the call before it."""
         self.zone: str | None = None
         """Where the last launch went. Its reply may have been lost, so zones before it are not asked again."""
+
+    def step(self, name: str, take: Callable[[], T]) -> T:
+        """Take a step of the attempt, once."""
+        if name not in self.steps:
+            self.steps[name] = take()
+        return cast("T", self.steps[name])
 
 
 class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsBeforeEnd, EndsItself):
@@ -79,6 +87,8 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
                 try:
                     self._launch(request, attempt, missing, found)
                 except CloudError as error:
+                    if error.vendor.code == "InvalidGroup.NotFound":
+                        attempt.steps.clear()
                     error.created = self._created(found, request.place)
                     raise
             nodes = self._read(list(found.values()), request.place)
@@ -206,7 +216,7 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
         """Ask for the missing ranks in the first zone that has them. All machines of a gang are in one zone."""
         zone = request.place.zone or request.offer.zone
         place = request.place.model_copy(update={"zone": zone})
-        subnets = self._network.subnets(place, request.count, request.network)
+        subnets = attempt.step("subnets", lambda: self._network.subnets(place, request.count, request.network))
         zones = {self._zone_of(one, request.place.region) for one in found.values()}
         if attempt.zone is not None and not zones:
             names = [one.zone_id for one in subnets]
@@ -239,16 +249,19 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
         region = request.place.region
         fabric = request.network_tier == "best" and request.offer.network_tier == "best"
         named = self._group_tags(request.cluster)
-        groups = self._network.group(request, subnet.vpc, named, fabric=fabric)
+        groups = attempt.step(
+            f"groups of {subnet.vpc}", lambda: self._network.group(request, subnet.vpc, named, fabric=fabric)
+        )
         group = self.config.placement_group
         if group is None and fabric and request.count > 1:
-            group = self._network.placement_group(request, named)
+            group = attempt.step("placement group", lambda: self._network.placement_group(request, named))
+        info = attempt.step("machine type", lambda: self._type_info(region, request)) if fabric else {}
         launch = machines.Launch(
             first=ranks.start,
             count=len(ranks),
             ami=self._images.find(region, wanted(request, self.config.image)),
             subnet=subnet,
-            nics=network.interfaces(self._type_info(region, request) if fabric else {}, groups, fabric=fabric),
+            nics=network.interfaces(info, groups, fabric=fabric),
             user_data=cloud_config(request, limit_bytes=self.limits.user_data_bytes),
             host_key=public_half(request.host_key) if request.host_key else None,
             group=group,
