@@ -32,8 +32,12 @@ def sources() -> list[str]:
 
 
 def ready(session: nox.Session) -> dict[str, str | None]:
-    """Bring `.nox/env` up to date and return the variables that make commands run in it."""
+    """Bring `.nox/env` up to date and return the variables that make commands run in it.
+
+    Bytecode is written whatever the caller's environment says: the tests start thousands of short processes.
+    """
     env: dict[str, str | None] = {"UV_PROJECT_ENVIRONMENT": str(ENV), "VIRTUAL_ENV": None, "PYTHONHASHSEED": "0"}
+    env["PYTHONDONTWRITEBYTECODE"] = None
     sync = ["uv", "sync", "--quiet", "--all-packages", "--all-extras", "--all-groups"]
     session.run(*sync, env=env, external=True, silent=True)
     return env | {"PATH": f"{ENV / 'bin'}{os.pathsep}{os.environ['PATH']}"}
