@@ -163,9 +163,13 @@ def test_a_pod_can_end_itself(engine: Engine, kube: Any) -> None:
     engine.launch("sleep 600")
     node = engine.client.world.store.cluster("one", engine.client.world.workspace).nodes[0]
     driver = driver_of(engine, engine.client.world.store.store_id)
+    way = driver.transport(node.reach)
+    for content in (b"", b"x" * 200_000):
+        way.put(content, f"{way.home}/there/file", mode=0o600)
+        assert way.run(("sh", "-c", "stat -c %a there/file; wc -c < there/file")).stdout == b"600\n%d\n" % len(content)
     end = driver.self_action(node, "down")
     assert end.stops_billing
-    driver.transport(node.reach).open(end.argv)
+    way.open(end.argv)
     until(lambda: kube.pods()[0]["status"]["phase"] == "Succeeded")
     assert not [each for each in engine.client.status(refresh=True) if each.state == "UP"]
 

@@ -286,8 +286,42 @@ def test_a_node_that_is_gone_is_not_a_pod_that_ended() -> None:
     assert seen(lost).state is NodeState.UNREACHABLE
     known = seen(pod("Running", containerStatuses=[{"name": "node", "ready": True, "state": {"running": {}}}]))
     assert known.state is NodeState.UNREACHABLE or known.reach is not None
-    told = observe.gone(known, [{"reason": "Preempted", "message": "by a pod of higher priority"}])
-    assert (told.state, told.ended.cause) == (NodeState.TERMINATED, "preempted")
+
+
+def test_why_a_pod_is_gone() -> None:
+    """Its own events first, then the machine it was on; what is said of an earlier pod of that name does not count."""
+    known = seen(pod("Running", spec={"nodeName": "n"}))
+    assert known.data["host"] == "n"
+
+    def cause(event: dict[str, Any] | None = None, *machines: dict[str, Any]) -> tuple[str, str]:
+        ended = observe.gone(known, [event] if event else [], {one["metadata"]["name"]: one for one in machines}).ended
+        return ended.cause, ended.message
+
+    by_priority = {"reason": "Preempted", "message": "by a pod of higher priority"}
+    drained = node()
+    drained["spec"]["unschedulable"] = True
+    assert cause(by_priority, drained) == ("preempted", "by a pod of higher priority")
+    assert cause({**by_priority, "involvedObject": {"uid": "u"}}, node())[0] == "preempted"
+    assert cause({**by_priority, "involvedObject": {"uid": "before"}}, node())[0] == "unknown"
+    assert cause(None, drained) == (
+        "evicted",
+        "the pod is gone, and n, where it was, takes no new ones: it is being drained",
+    )
+    assert cause(None, node("m")) == ("evicted", "the pod is gone, and n, where it was, too")
+    assert cause(None, node())[0] == cause()[0] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [("PreemptionByScheduler", "preempted"), ("EvictionByEvictionAPI", "evicted"), ("New", "evicted")],
+)
+def test_a_pod_that_is_being_taken_says_why(reason: str, cause: str) -> None:
+    target = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "in its words"}
+    leaving = pod("Running", conditions=[target])
+    assert seen(leaving).state is not NodeState.TERMINATED
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-28T11:59:30Z"
+    found = seen(leaving)
+    assert (found.state, found.ended.cause, found.ended.message) == (NodeState.TERMINATED, cause, "in its words")
 
 
 def test_ports_by_every_way() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -34,14 +33,6 @@ NEEDED: Final[tuple[tuple[str, str], ...]] = (
 """What the driver does in its namespace; `rbac.yaml` grants exactly this, and the nodes' listing besides."""
 
 
-@dataclass(frozen=True)
-class Named:
-    """One context as the kubeconfig has it."""
-
-    name: str
-    namespace: str
-
-
 class Contexts:
     """The contexts that may be used, and a client for each. Nothing is read before it is asked for."""
 
@@ -51,16 +42,16 @@ class Contexts:
         given = kubeconfig or context.secrets("KUBECONFIG")
         paths = [Path(part).expanduser() for part in (given or "").split(os.pathsep) if part]
         self.files = paths or [context.user_home / ".kube" / "config"]
-        self._inside = not given and not self.files[0].exists() and bool(context.secrets("KUBERNETES_SERVICE_HOST"))
+        self._inside = not given and not self.files[0].exists() and (ACCOUNT_FOLDER / "token").exists()
 
-    def all(self) -> tuple[dict[str, Named], str | None]:
-        """Every context by name, allowed or not, and the current one: clusters may still be in any of them.
+    def all(self) -> tuple[dict[str, str], str | None]:
+        """Every context, allowed or not, with its namespace; and the current one. Clusters may still be in any of them.
 
         Raises:
             CredentialsError: There is no kubeconfig, or it is damaged.
         """
         if self._inside:
-            return {IN_CLUSTER: Named(IN_CLUSTER, _read(ACCOUNT_FOLDER / "namespace") or "default")}, IN_CLUSTER
+            return {IN_CLUSTER: (ACCOUNT_FOLDER / "namespace").read_text(encoding="utf-8").strip()}, IN_CLUSTER
         from kubernetes.config import ConfigException, list_kube_config_contexts
         from yaml import YAMLError
 
@@ -77,10 +68,10 @@ class Contexts:
                 f"the kubeconfig {where} can't be read: {' '.join(str(error).split())}",
                 hint="try `kubectl config view`",
             ) from None
-        found = {one["name"]: Named(one["name"], one["context"].get("namespace") or "default") for one in contexts}
+        found = {one["name"]: one["context"].get("namespace") or "default" for one in contexts}
         return found, current["name"] if current else None
 
-    def named(self) -> list[Named]:
+    def named(self) -> list[str]:
         """The contexts that may be used for something new.
 
         Raises:
@@ -97,10 +88,10 @@ class Contexts:
                 f"the kubeconfig has no context called {', '.join(missing)}",
                 hint=f"it has {', '.join(sorted(found)) or 'none'}; see `allowed_contexts` of the config",
             )
-        return [found[name] for name in wanted]
+        return wanted
 
-    def client(self, name: str) -> Any:
-        """A fresh ApiClient of the official library.
+    def client(self, name: str) -> tuple[Any, str]:
+        """A fresh ApiClient of the official library, and the context's namespace.
 
         Raises:
             DriverError: The context is not in the kubeconfig any more.
@@ -110,33 +101,28 @@ class Contexts:
         from kubernetes.config import ConfigException, new_client_from_config
         from kubernetes.config.incluster_config import InClusterConfigLoader
 
+        found, _ = self.all()
+        if name not in found:
+            raise DriverError(
+                f"the context {name} is not in the kubeconfig any more",
+                hint="put it back, or `styx down --purge` forgets clusters there",
+            )
         settings = type.__call__(Configuration)
         try:
-            if name == IN_CLUSTER and self._inside:
-                environ = {
-                    key: self._context.secrets(key) for key in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
-                }
-                InClusterConfigLoader(
-                    token_filename=str(ACCOUNT_FOLDER / "token"),
-                    cert_filename=str(ACCOUNT_FOLDER / "ca.crt"),
-                    environ=environ,
-                ).load_and_set(settings)
-                return ApiClient(configuration=settings)
+            if self._inside:
+                token, cert = (str(ACCOUNT_FOLDER / file) for file in ("token", "ca.crt"))
+                keys = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+                environ = {key: self._context.secrets(key) for key in keys}
+                InClusterConfigLoader(token, cert, environ=environ).load_and_set(settings)
+                return ApiClient(configuration=settings), found[name]
             files = os.pathsep.join(str(path) for path in self.files if path.exists())
-            return new_client_from_config(files, name, persist_config=False, client_configuration=settings)
-        except ConfigException as error:
-            words = _first_line(error)
-            if "context" in words.lower() or ("Invalid kube-config" in words and name in words):
-                raise DriverError(
-                    f"the context {name} is not in the kubeconfig any more: {words}",
-                    hint="put it back, or `styx down --purge` forgets clusters there",
-                ) from None
-            raise CredentialsError(f"context {name}: {words}", scope=Scope.REGION, hint="mend the kubeconfig") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            client = new_client_from_config(files, name, persist_config=False, client_configuration=settings)
+            return client, found[name]
+        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
             raise CredentialsError(
                 f"context {name}: its entry in the kubeconfig can't be used: {_first_line(error)}",
                 scope=Scope.REGION,
-                hint="try `kubectl --context ... get pods`",
+                hint=f"try `kubectl --context {name} get pods`",
             ) from None
 
 
@@ -233,37 +219,30 @@ class Api:
             if error.vendor.code != "NotFound" and (error.vendor.code != "Conflict" or uid is None):
                 raise
 
-    def missing_permissions(self) -> list[str]:
-        """`verb resource` of all that is needed and not granted, in the order of the table."""
+    def require_permissions(self) -> None:
+        """Ask for all that is needed.
+
+        Raises:
+            CredentialsError: Names what is not granted, in the order of the table, and the manifest that grants it.
+        """
         asked = [(verb, resource) for resource, verbs in NEEDED for verb in verbs.split()]
         with ThreadPoolExecutor(8, "k8s-access") as pool:
             granted = list(pool.map(lambda pair: self._may(*pair), asked))
-        return [f"{verb} {resource}" for (verb, resource), yes in zip(asked, granted, strict=True) if not yes]
+        missing = [" ".join(pair) for pair, yes in zip(asked, granted, strict=True) if not yes]
+        if missing:
+            raise CredentialsError(
+                f"context {self.context}, namespace {self.namespace}: not allowed to {', '.join(missing)}",
+                scope=Scope.REGION,
+                hint=f"let an administrator run: kubectl -n {self.namespace} apply -f {RBAC}",
+            )
 
     def _may(self, verb: str, resource: str) -> bool:
         kind, _, sub = resource.partition("/")
-        attributes = {
-            "namespace": self.namespace,
-            "verb": verb,
-            "resource": kind,
-            **({"subresource": sub} if sub else {}),
-        }
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
-        }
-        answer = self.call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
+        asked = {"namespace": self.namespace, "verb": verb, "resource": kind, "subresource": sub}
+        group = "authorization.k8s.io/v1"
+        review = {"apiVersion": group, "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
+        answer = self.call("POST", f"/apis/{group}/selfsubjectaccessreviews", body=review)
         return bool((answer.get("status") or {}).get("allowed"))
-
-
-def permission_error(api: Api, missing: Iterable[str]) -> CredentialsError:
-    """Names every missing verb, and the manifest that grants them."""
-    return CredentialsError(
-        f"context {api.context}, namespace {api.namespace}: not allowed to {', '.join(missing)}",
-        scope=Scope.REGION,
-        hint=f"let an administrator run: kubectl -n {api.namespace} apply -f {RBAC}",
-    )
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
@@ -275,10 +254,3 @@ def _retry_after(headers: Mapping[str, str]) -> float:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""

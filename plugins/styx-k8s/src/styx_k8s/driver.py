@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
@@ -37,7 +35,7 @@ from styx.plugin import (
     TransientError,
 )
 from styx_k8s import observe, pods, shapes
-from styx_k8s.api import Api, Contexts, permission_error
+from styx_k8s.api import Api, Contexts
 from styx_k8s.config import K8sConfig
 from styx_k8s.faults import AlreadyThere, NoConnection
 
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ACCOUNT: Final = "kubeconfig"
 CHECK_S: Final = 20.0
 """For all contexts together; one that is late is reported and skipped."""
 
@@ -69,53 +68,42 @@ class Kubernetes(Driver[K8sConfig], OpensPorts, QuotesLive, HasVolumes, EndsItse
     def check(self) -> Identity:
         """One account for the kubeconfig; each context a place, with what is missing there."""
         named = self._contexts.named()
-        outcomes = self._each([one.name for one in named], self._usable, CHECK_S)
-        problems: dict[Place, StyxError | None] = {}
-        for one in named:
-            outcome = outcomes[one.name]
-            problems[self._place(one.name)] = outcome if isinstance(outcome, StyxError) else None
+        problems = {
+            Place(cloud=self.name, account=ACCOUNT, region=name): outcome
+            for name, outcome in self._each(named, self._usable, CHECK_S).items()
+        }
         refused = [problem for problem in problems.values() if isinstance(problem, CredentialsError)]
-        if refused and all(problem is not None for problem in problems.values()):
+        if refused and all(problems.values()):
             raise refused[0]
-        return Identity(account=self._account, places=problems)
-
-    _account: ClassVar[str] = "kubeconfig"
-
-    def _place(self, context: str) -> Place:
-        return Place(cloud=self.name, account=self._account, region=context)
+        return Identity(account=ACCOUNT, places=problems)
 
     def _usable(self, context: str) -> None:
         api = self._api(context)
         api.call("GET", "/version")
-        if missing := api.missing_permissions():
-            raise permission_error(api, missing)
+        api.require_permissions()
 
     def _api(self, context: str) -> Api:
         with self._lock:
             if context not in self._apis:
-                settings = self.config.of(context)
-                client = self._contexts.client(context)
-                namespace = settings.namespace or self._contexts.all()[0][context].namespace
+                client, namespace = self._contexts.client(context)
+                namespace = self.config.of(context).namespace or namespace
                 self._apis[context] = Api(client, context, namespace, self.context.clock)
             return self._apis[context]
 
     def _each(self, names: Sequence[str], action: Callable[[str], T], deadline_s: float) -> dict[str, T | StyxError]:
         """The outcome for every context, asked at the same time; one that is late counts as unreachable."""
         pool = ThreadPoolExecutor(max(1, min(16, len(names))), "k8s-contexts")
-        try:
-            futures = {name: pool.submit(action, name) for name in names}
-            found: dict[str, T | StyxError] = {}
-            end = time.monotonic() + deadline_s
-            for name, future in futures.items():
-                try:
-                    found[name] = future.result(max(0.0, end - time.monotonic()))
-                except TooLate:
-                    found[name] = NoConnection(f"context {name} did not answer within {deadline_s:g} s")
-                except StyxError as error:
-                    found[name] = error
-            return found
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        futures = {name: pool.submit(action, name) for name in names}
+        in_time, _ = wait(futures.values(), deadline_s)
+        pool.shutdown(wait=False, cancel_futures=True)
+        found: dict[str, T | StyxError] = {}
+        for name, future in futures.items():
+            try:
+                late = NoConnection(f"context {name} did not answer within {deadline_s:g} s")
+                found[name] = future.result() if future in in_time else late
+            except StyxError as error:
+                found[name] = error
+        return found
 
     # what ------------------------------------------------------------------------------------------------------------
     def fetch(self) -> Iterable[CatalogRow]:
@@ -126,7 +114,7 @@ class Kubernetes(Driver[K8sConfig], OpensPorts, QuotesLive, HasVolumes, EndsItse
         """What every context has room for now. A context that does not answer offers nothing."""
         if query.zone is not None:
             return ()
-        names = [one.name for one in self._contexts.named() if query.region in (None, one.name)]
+        names = [name for name in self._contexts.named() if query.region in (None, name)]
         outcomes = self._each(names, lambda name: self._offers_of(name, query), max(0.5, deadline_s - 1.0))
         failures = [outcome for outcome in outcomes.values() if isinstance(outcome, StyxError)]
         if failures and len(failures) == len(outcomes):
@@ -135,20 +123,13 @@ class Kubernetes(Driver[K8sConfig], OpensPorts, QuotesLive, HasVolumes, EndsItse
 
     def _offers_of(self, context: str, query: OfferQuery) -> list[CatalogRow]:
         api, settings = self._api(context), self.config.of(context)
-        now = datetime.fromtimestamp(self.context.clock(), UTC)
-        try:
+        nodes: list[dict[str, Any]] | None = None
+        running: list[dict[str, Any]] = []
+        with suppress(CredentialsError):  # without the nodes the scheduler decides; without the pods all counts as free
             nodes = api.items("/api/v1/nodes")
-        except CredentialsError:
-            found = shapes.machines((), (), settings)
-            rows = list(shapes.rows(context, found, query, settings, self.features, now))
-            if query.accelerator_name is None and not query.accelerator_count:
-                rows += shapes.unseen(context, query, settings, self.features, now)
-            return rows
-        try:
             running = api.items("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed")
-        except CredentialsError:
-            running = []  # totals only
         found = shapes.machines(nodes, running, settings)
+        now = datetime.fromtimestamp(self.context.clock(), UTC)
         return list(shapes.rows(context, found, query, settings, self.features, now))
 
     # making ----------------------------------------------------------------------------------------------------------
@@ -211,19 +192,16 @@ class Kubernetes(Driver[K8sConfig], OpensPorts, QuotesLive, HasVolumes, EndsItse
         there = {node.id for node in listed}
         lost = [node for node in known if node.id not in there]
         told = self._events(api, [node.id for node in lost])
-        return [*listed, *(observe.gone(node, told.get(node.id, ())) for node in lost)]
+        machines: dict[str, dict[str, Any]] = {}
+        with suppress(StyxError):  # many may not see them
+            machines = {one["metadata"]["name"]: one for one in (api.items("/api/v1/nodes") if lost else ())}
+        return [*listed, *(observe.gone(node, told.get(node.id, ()), machines) for node in lost)]
 
     def _seen(self, api: Api, place: Place, found: Sequence[Mapping[str, Any]]) -> list[Node]:
         pending = [pod["metadata"]["name"] for pod in found if (pod.get("status") or {}).get("phase") == "Pending"]
-        seen = observe.Seen(
-            place=place,
-            settings=self.config.of(place.region),
-            now=self.context.clock(),
-            server=api.server,
-            namespace=api.namespace,
-            events=self._events(api, pending[:3]),
-            endpoints=self._endpoints(api) if found else {},
-        )
+        events, endpoints = self._events(api, pending[:3]), self._endpoints(api) if found else {}
+        settings, now = self.config.of(place.region), self.context.clock()
+        seen = observe.Seen(place, settings, now, api.server, api.namespace, events, endpoints)
         return sorted((observe.node_of(pod, seen) for pod in found), key=lambda node: (node.cluster, node.rank))
 
     def _events(self, api: Api, names: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
@@ -255,11 +233,8 @@ class Kubernetes(Driver[K8sConfig], OpensPorts, QuotesLive, HasVolumes, EndsItse
         """Services of clusters whose pods are gone: a load balancer bills on."""
         api = self._api(place.region)
         running = {pod["metadata"]["labels"][pods.CLUSTER] for pod in self._pods(api, None)}
-        idle = [
-            one
-            for one in api.labelled("services", self._selector(None))
-            if one["metadata"]["labels"][pods.CLUSTER] not in running
-        ]
+        services = api.labelled("services", self._selector(None))
+        idle = [one for one in services if one["metadata"]["labels"][pods.CLUSTER] not in running]
         return [observe.leftover(one, "service", place) for one in idle]
 
     # ports -----------------------------------------------------------------------------------------------------------
@@ -296,17 +271,14 @@ class Kubernetes(Driver[K8sConfig], OpensPorts, QuotesLive, HasVolumes, EndsItse
 
     def _endpoints(self, api: Api) -> dict[str, dict[int, Endpoint]]:
         mode = self.config.of(api.context).ports
-        services = [
-            one for one in api.labelled("services", self._selector(None)) if one["metadata"]["name"].endswith("-ports")
-        ]
-        entries = api.labelled("ingresses", self._selector(None)) if mode == "ingress" and services else []
+        services = api.labelled("services", self._selector(None))
+        opened = {one["metadata"]["name"]: one for one in services if one["metadata"]["name"].endswith("-ports")}
+        entries = api.labelled("ingresses", self._selector(None)) if mode == "ingress" and opened else []
         by_name = {one["metadata"]["name"]: one for one in entries}
-        host = self._a_node(api) if mode == "nodeport" and services else None
+        host = self._a_node(api) if mode == "nodeport" and opened else None
         return {
-            one["metadata"]["labels"][pods.CLUSTER]: observe.endpoints_of(
-                one, by_name.get(one["metadata"]["name"]), host
-            )
-            for one in services
+            one["metadata"]["labels"][pods.CLUSTER]: observe.endpoints_of(one, by_name.get(name), host)
+            for name, one in opened.items()
         }
 
     def _a_node(self, api: Api) -> str | None:

@@ -27,15 +27,21 @@ from styx_k8s.shapes import quantity
 
 SCALING: Final = frozenset({"TriggeredScaleUp", "Nominated"})
 """Events by which an autoscaler says that it is at work (cluster-autoscaler, Karpenter)."""
-REFUSED: Final = frozenset({"NotTriggerScaleUp"})
-TAKEN: Final[Mapping[str, Literal["preempted", "evicted"]]] = {
+Cause = Literal["preempted", "evicted", "walltime", "oom"]
+CAUSES: Final[Mapping[str, Cause]] = {
     "Preempted": "preempted",
     "Preempting": "preempted",
+    "PreemptionByScheduler": "preempted",
+    "PreemptionByKubeScheduler": "preempted",
     "Evicted": "evicted",
     "TaintManagerEviction": "evicted",
+    "DeletionByTaintManager": "evicted",
     "EvictionByEvictionAPI": "evicted",
-    "DisruptionTarget": "evicted",
+    "TerminationByKubelet": "evicted",
+    "DeadlineExceeded": "walltime",
+    "OOMKilled": "oom",
 }
+"""By the reason of a pod's status, of its condition `DisruptionTarget`, of its container's end, or of an event."""
 SCALE_SIGN_S: Final = 60.0
 """How long an autoscaler that is said to be there may take to give its first sign."""
 START_S: Final = 600.0
@@ -68,7 +74,7 @@ def node_of(pod: Mapping[str, Any], seen: Seen) -> Node:
         target = {"context": seen.place.region, "pod": name}
         reach = PluginReach(cloud=seen.place.cloud, target=target)
     endpoints = seen.endpoints.get(labels[CLUSTER], {}) if rank == 0 else {}
-    address = status.get("podIP")
+    address, host = status.get("podIP"), pod["spec"].get("nodeName", "")
     return Node(
         id=name,
         cluster=labels[CLUSTER],
@@ -87,8 +93,8 @@ def node_of(pod: Mapping[str, Any], seen: Seen) -> Node:
         private_ip=address,
         instance_type=notes.get(SHAPE),
         usd_per_hour=float(notes[PRICE]) if notes.get(PRICE) else None,
-        created_at=moment(meta["creationTimestamp"]),
-        data={"uid": meta["uid"], "server": seen.server, "namespace": seen.namespace},
+        created_at=datetime.fromisoformat(meta["creationTimestamp"]),
+        data={"uid": meta["uid"], "server": seen.server, "namespace": seen.namespace, "host": host},
     )
 
 
@@ -102,15 +108,19 @@ def _condition(pod: Mapping[str, Any], seen: Seen) -> _Condition:
         return NodeState.TERMINATED, None, None, Ended(cause="requested", message="the pod ended itself")
     if phase == "Failed":
         return _failed(status)
+    disrupted = _of_type(status, "DisruptionTarget")
+    if meta.get("deletionTimestamp") and disrupted.get("status") == "True":
+        known = disrupted["reason"] in CAUSES
+        return _failed(disrupted if known else {**disrupted, "reason": "Evicted"})
     if meta.get("deletionTimestamp"):
         return NodeState.STOPPING, None, None, None
     container = _container(status.get("containerStatuses"))
     now = container.get("state") or {}
     if "terminated" in now:
-        return _failed({**status, "containerStatuses": [container]})
+        return _failed(status)
     if phase == "Running" and "running" in now:
         ready = _of_type(status, "Ready")
-        probed = any(_probed(one) for one in pod["spec"].get("containers") or ())
+        probed = any(one.get(f"{kind}Probe") for one in pod["spec"]["containers"] for kind in ("readiness", "startup"))
         if ready.get("status") != "True" and container.get("ready") is False and not probed:
             return NodeState.UNREACHABLE, None, None, None
         return NodeState.RUNNING, None, None, None
@@ -120,16 +130,11 @@ def _condition(pod: Mapping[str, Any], seen: Seen) -> _Condition:
 
 
 def _failed(status: Mapping[str, Any]) -> _Condition:
-    reason, words = str(status.get("reason") or ""), status.get("message")
     over = (_container(status.get("containerStatuses")).get("state") or {}).get("terminated") or {}
-    why = reason or str(over.get("reason") or "")
-    words = words or over.get("message")
-    if why in TAKEN:
-        return NodeState.TERMINATED, None, None, Ended(cause=TAKEN[why], code=why, message=words)
-    if why == "DeadlineExceeded":
-        return NodeState.TERMINATED, None, None, Ended(cause="walltime", code=why, message=words)
-    if why == "OOMKilled":
-        return NodeState.TERMINATED, None, None, Ended(cause="oom", code=why, message="the pod ran out of memory")
+    why = str(status.get("reason") or over.get("reason") or "")
+    words = status.get("message") or over.get("message")
+    if why in CAUSES:
+        return NodeState.TERMINATED, None, None, Ended(cause=CAUSES[why], code=why, message=words)
     if over.get("exitCode") == 0:
         return NodeState.TERMINATED, None, None, Ended(cause="requested", message="the pod ended itself")
     code = f" with exit code {over['exitCode']}" if "exitCode" in over else ""
@@ -158,12 +163,11 @@ def _pending(pod: Mapping[str, Any], seen: Seen) -> _Condition:
             problem = Problem(error="UnsupportedError", message=message, code=over.get("reason"))
         if problem is not None:
             return NodeState.FAILED, problem, None, None
-    failed = [
-        one for one in events if str(one.get("reason")).startswith("Failed")
-    ]  # FailedMount, FailedCreatePodSandBox
-    words = str(failed[-1].get("message")) if failed else None
     held = (_container(status.get("containerStatuses")).get("state") or {}).get("waiting") or {}
-    reason = words or str(held.get("reason") or "the kubelet has not begun yet")
+    reason = str(held.get("reason") or "the kubelet has not begun yet")
+    for event in events:
+        if str(event.get("reason")).startswith("Failed"):  # FailedMount, FailedCreatePodSandBox
+            reason = str(event.get("message"))
     return NodeState.PENDING, None, Waiting(kind="pulling", reason=reason, patience_s=START_S), None
 
 
@@ -172,14 +176,14 @@ def _unscheduled(
 ) -> _Condition:
     settings = seen.settings
     words = str(scheduled.get("message") or "the scheduler has not looked at the pod yet")
-    since = seen.now - moment(pod["metadata"]["creationTimestamp"]).timestamp()
+    since = seen.now - datetime.fromisoformat(pod["metadata"]["creationTimestamp"]).timestamp()
     signs = [_when(event) for event in events if event.get("reason") in SCALING]
     if signs:
         left = settings.scale_timeout_s - (seen.now - max(signs))
         if left > 0:
             return NodeState.PENDING, None, Waiting(kind="scaling", reason=words, patience_s=left), None
         return NodeState.FAILED, capacity(f"the autoscaler did not deliver in time: {words}"), None, None
-    no = next((str(event.get("message")) for event in events if event.get("reason") in REFUSED), None)
+    no = next((str(event.get("message")) for event in events if event.get("reason") == "NotTriggerScaleUp"), None)
     patience_s = max(settings.schedule_timeout_s, SCALE_SIGN_S if settings.autoscaler or settings.pools else 0.0)
     if scheduled.get("reason") == "Unschedulable" and (since > patience_s or (no and since > 5.0)):
         return NodeState.FAILED, capacity(f"{words}; {no}" if no else words), None, None
@@ -188,15 +192,28 @@ def _unscheduled(
     return NodeState.PENDING, None, Waiting(kind="queued", reason=words, patience_s=patience_s + SCALE_SIGN_S), None
 
 
-def gone(known: Node, events: Sequence[Mapping[str, Any]]) -> Node:
-    """A node that was there and is not any more, with the cause if the cluster still tells it."""
-    cause: Literal["preempted", "evicted", "unknown"] = "unknown"
-    code, words = None, "the pod is gone: deleted from outside, or its node was drained"
+def gone(
+    known: Node, events: Sequence[Mapping[str, Any]] = (), machines: Mapping[str, Mapping[str, Any]] | None = None
+) -> Node:
+    """A pod that was there and is not any more, with the cause if its events, or the machine it was on, tell it.
+
+    Args:
+        known: What was last known of it.
+        events: Those about pods of its name, oldest first.
+        machines: The cluster's nodes by name, if they can be seen.
+    """
+    host = known.data.get("host")
+    ended = Ended(cause="unknown", message="the pod is gone: deleted from outside")
+    if host and machines and host not in machines:
+        ended = Ended(cause="evicted", code="NodeGone", message=f"the pod is gone, and {host}, where it was, too")
+    elif host and machines and machines[host]["spec"].get("unschedulable"):
+        words = f"the pod is gone, and {host}, where it was, takes no new ones: it is being drained"
+        ended = Ended(cause="evicted", code="Cordoned", message=words)
     for event in events:
-        reason = str(event.get("reason"))
-        if reason in TAKEN:
-            cause, code, words = TAKEN[reason], reason, str(event.get("message") or words)
-    ended = known.ended or Ended(cause=cause, code=code, message=words)
+        reason, about = str(event.get("reason")), (event.get("involvedObject") or {}).get("uid")
+        if reason in CAUSES and about in (None, "", known.data.get("uid")):  # an earlier pod may have had the name
+            ended = Ended(cause=CAUSES[reason], code=reason, message=str(event.get("message") or reason))
+    ended = known.ended or ended
     return known.model_copy(update={"state": NodeState.TERMINATED, "ended": ended, "waiting": None})
 
 
@@ -204,32 +221,29 @@ def endpoints_of(
     service: Mapping[str, Any], entry: Mapping[str, Any] | None, node_host: str | None
 ) -> dict[int, Endpoint]:
     """Where the ports of a `-ports` service are reached; empty ends stand for the pod's own address."""
+    kind, name = service["spec"].get("type"), service["metadata"]["labels"][CLUSTER]
+    site = entry["spec"]["rules"][0].get("host") or _balancer(entry) if entry is not None else None
+    host = _balancer(service) if kind == "LoadBalancer" else node_host if kind == "NodePort" else None
     found: dict[int, Endpoint] = {}
-    spec = service.get("spec") or {}
-    balanced = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
-    for one in spec.get("ports") or ():
+    for one in service["spec"].get("ports") or ():
         port = int(one["port"])
-        if entry is not None:
-            rule = (entry["spec"].get("rules") or [{}])[0]
-            given = ((entry.get("status") or {}).get("loadBalancer") or {}).get("ingress") or [{}]
-            host = rule.get("host") or given[0].get("hostname") or given[0].get("ip")
-            name = service["metadata"]["labels"][CLUSTER]
-            if host:
-                found[port] = Endpoint(url=f"http://{host}/styx/{name}/{port}/", public=True)
-                continue
-        if spec.get("type") == "LoadBalancer" and balanced:
-            found[port] = Endpoint(host=balanced[0].get("ip") or balanced[0].get("hostname"), port=port, public=True)
-        elif spec.get("type") == "NodePort" and one.get("nodePort") and node_host:
-            found[port] = Endpoint(host=node_host, port=int(one["nodePort"]), public=True)
+        outside = one.get("nodePort") if kind == "NodePort" else port
+        if site:
+            found[port] = Endpoint(url=f"http://{site}/styx/{name}/{port}/", public=True)
         else:
-            found[port] = Endpoint()
+            found[port] = Endpoint(host=host, port=outside, public=True) if host and outside else Endpoint()
     return found
+
+
+def _balancer(one: Mapping[str, Any]) -> str | None:
+    """Where the load balancer of a service or an ingress is, once there is one."""
+    given: Sequence[Mapping[str, str]] = ((one.get("status") or {}).get("loadBalancer") or {}).get("ingress") or [{}]
+    return given[0].get("hostname") or given[0].get("ip")
 
 
 def leftover(one: Mapping[str, Any], kind: str, place: Place) -> Leftover:
     """An object of ours that is no pod."""
     meta = one["metadata"]
-    made = moment(meta["creationTimestamp"])
     size = (one["spec"].get("resources") or {}).get("requests") or {}
     return Leftover(
         id=meta["name"],
@@ -238,7 +252,7 @@ def leftover(one: Mapping[str, Any], kind: str, place: Place) -> Leftover:
         cluster=meta["labels"].get(CLUSTER),
         name=meta["labels"].get(VOLUME_OF),
         size_gib=quantity(size["storage"]) / 2**30 if "storage" in size else None,
-        created_at=made,
+        created_at=datetime.fromisoformat(meta["creationTimestamp"]),
     )
 
 
@@ -250,16 +264,11 @@ def by_object(events: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str
     return found
 
 
-def moment(text: str) -> datetime:
-    """A time of the API as an aware one."""
-    return datetime.fromisoformat(text)
-
-
 def _when(event: Mapping[str, Any]) -> float:
     text = (
         event.get("lastTimestamp") or event.get("eventTime") or (event.get("metadata") or {}).get("creationTimestamp")
     )
-    return moment(text).timestamp() if text else 0.0
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
 
 
 def _of_type(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
@@ -269,7 +278,3 @@ def _of_type(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 def _container(statuses: Sequence[Mapping[str, Any]] | None) -> Mapping[str, Any]:
     """Ours among those that a mutating webhook may have added."""
     return next((one for one in statuses or () if one.get("name") == CONTAINER), {})
-
-
-def _probed(container: Mapping[str, Any]) -> bool:
-    return any(container.get(name) for name in ("readinessProbe", "startupProbe"))

@@ -38,12 +38,8 @@ def pod_name(cluster: str, rank: int) -> str:
 
 def anchor(request: NodeRequest) -> dict[str, Any]:
     """The headless service that gives the pods their names and owns them: its end is theirs."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": request.cluster, "labels": {STORE: request.store, CLUSTER: request.cluster}},
-        "spec": {"clusterIP": "None", "selector": {CLUSTER: request.cluster}, "publishNotReadyAddresses": True},
-    }
+    spec = {"clusterIP": "None", "selector": {CLUSTER: request.cluster}, "publishNotReadyAddresses": True}
+    return _object("Service", request.cluster, {STORE: request.store, CLUSTER: request.cluster}, spec)
 
 
 def verbatim(text: str) -> str:
@@ -51,10 +47,20 @@ def verbatim(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def owned_by(owner: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The reference that lets the garbage collector remove what belongs to the anchor."""
-    meta = owner["metadata"]
-    return [{"apiVersion": "v1", "kind": "Service", "name": meta["name"], "uid": meta["uid"]}]
+def _object(
+    kind: str, name: str, labels: Mapping[str, str], spec: Mapping[str, Any], owner: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """With an owner, the anchor, the garbage collector removes it when that goes."""
+    meta: dict[str, Any] = {"name": name, "labels": dict(labels)}
+    if owner is not None:
+        above = {key: owner["metadata"][key] for key in ("name", "uid")}
+        meta["ownerReferences"] = [{"apiVersion": "v1", "kind": "Service", **above}]
+    return {"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": dict(spec)}
+
+
+def _only(**values: Any) -> dict[str, Any]:
+    """The fields that have a value."""
+    return {name: value for name, value in values.items() if value}
 
 
 def pod(
@@ -63,9 +69,13 @@ def pod(
     """The pod of one rank."""
     offer = request.offer
     ref = json.loads(offer.ref) if offer.ref else {}
+    name = pod_name(request.cluster, rank)
+    ours = {STORE: request.store, CLUSTER: request.cluster, RANK: str(rank), TOKEN: request.token}
     labels, notes = _user_labels(request.labels)
-    labels |= {STORE: request.store, CLUSTER: request.cluster, RANK: str(rank), TOKEN: request.token}
-    notes |= {SHAPE: offer.instance_type}
+    notes[SHAPE] = offer.instance_type
+    selector = dict(ref.get("selector") or {})
+    if spot := ref.get("spot"):
+        selector[spot[0]] = spot[1]
     if offer.usd_per_hour is not None:
         notes[PRICE] = f"{offer.usd_per_hour:.10g}"
     if settings.queue:
@@ -76,43 +86,24 @@ def pod(
         "terminationGracePeriodSeconds": 5,
         "automountServiceAccountToken": settings.service_account is not None,
         "enableServiceLinks": False,
-        "hostname": pod_name(request.cluster, rank),
+        "hostname": name,
         "subdomain": request.cluster,
         "containers": [_container(request, settings, ref.get("resource"))],
         "volumes": _volumes(request, settings),
-        "nodeSelector": dict(ref.get("selector") or {}),
+        "nodeSelector": selector,
         "tolerations": _tolerations(ref),
-        "affinity": _not_spot() if not ref.get("spot") else {},
-    }
-    if ref.get("spot"):
-        key, value = ref["spot"]
-        spec["nodeSelector"][key] = value
-    if settings.python_image:
-        spec["initContainers"] = [_lender(settings.python_image)]
-    spec |= {
+        "affinity": {} if spot else _not_spot(),
+        "initContainers": [_lender(settings.python_image)] if settings.python_image else [],
         "serviceAccountName": settings.service_account,
         "priorityClassName": settings.priority_class,
         "imagePullSecrets": [{"name": name} for name in settings.pull_credentials],
         "activeDeadlineSeconds": max(1, int(request.ends_at.timestamp() - now)) if request.ends_at else None,
     }
-    made = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": pod_name(request.cluster, rank),
-            "labels": labels,
-            "annotations": notes,
-            "ownerReferences": owned_by(owner),
-        },
-        "spec": {name: value for name, value in spec.items() if value not in ({}, [], None)},
-    }
+    given = {key: value for key, value in spec.items() if value not in ({}, [], None)}
+    made = _object("Pod", name, labels, given, owner)
+    made["metadata"]["annotations"] = notes
     merged: dict[str, Any] = merge(made, settings.pod_config)
-    merged["metadata"]["labels"] |= {
-        STORE: request.store,
-        CLUSTER: request.cluster,
-        RANK: str(rank),
-        TOKEN: request.token,
-    }
+    merged["metadata"]["labels"] |= ours
     return merged
 
 
@@ -127,16 +118,13 @@ def _container(request: NodeRequest, settings: ContextConfig, resource: str | No
     mounts = [{"name": "styx", "mountPath": ROOM}, {"name": "shm", "mountPath": "/dev/shm"}]  # noqa: S108 - in the pod
     for number, (path, volume) in enumerate(sorted(request.mounts.items())):
         folder = volume.partition(":")[2]
-        mounts.append({"name": f"data-{number}", "mountPath": path} | ({"subPath": folder} if folder else {}))
+        mounts.append({"name": f"data-{number}", "mountPath": path, **_only(subPath=folder)})
     return {
         "name": CONTAINER,
         "image": request.image.ref if request.image else settings.image,
         "command": ["sh", "-c", verbatim(HOLD)],
         "env": [{"name": name, "value": verbatim(value)} for name, value in request.env.items()],
-        "resources": {
-            "requests": asked | gpus,
-            "limits": gpus | ({"memory": asked["memory"]} if "memory" in asked else {}),
-        },
+        "resources": {"requests": asked | gpus, "limits": gpus | _only(memory=asked.get("memory"))},
         "ports": [{"containerPort": port} for port in request.ports],
         "volumeMounts": mounts,
     }
@@ -144,7 +132,7 @@ def _container(request: NodeRequest, settings: ContextConfig, resource: str | No
 
 def _volumes(request: NodeRequest, settings: ContextConfig) -> list[dict[str, Any]]:
     size = settings.shm_gib if settings.shm_gib is not None else (request.offer.memory_gib or 0.0) / 2
-    memory = {"medium": "Memory"} | ({"sizeLimit": f"{max(64, round(size * 1024))}Mi"} if size else {})
+    memory = {"medium": "Memory", **_only(sizeLimit=size and f"{max(64, round(size * 1024))}Mi")}
     found: list[dict[str, Any]] = [{"name": "styx", "emptyDir": {}}, {"name": "shm", "emptyDir": memory}]
     for number, (_, volume) in enumerate(sorted(request.mounts.items())):
         claim = {"claimName": volume.partition(":")[0]}
@@ -204,20 +192,9 @@ def merge(base: Any, over: Any) -> Any:
 def ports_service(cluster: str, store: str, owner: Mapping[str, Any], ports: list[int], mode: str) -> dict[str, Any]:
     """What leads to the opened ports of rank 0; also where they are remembered."""
     kind = {"nodeport": "NodePort", "loadbalancer": "LoadBalancer"}.get(mode, "ClusterIP")
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": f"{cluster}-ports",
-            "labels": {STORE: store, CLUSTER: cluster},
-            "ownerReferences": owned_by(owner),
-        },
-        "spec": {
-            "type": kind,
-            "selector": {CLUSTER: cluster, RANK: "0"},
-            "ports": [{"name": f"p{port}", "port": port, "targetPort": port, "protocol": "TCP"} for port in ports],
-        },
-    }
+    opened = [{"name": f"p{port}", "port": port, "targetPort": port, "protocol": "TCP"} for port in ports]
+    spec = {"type": kind, "selector": {CLUSTER: cluster, RANK: "0"}, "ports": opened}
+    return _object("Service", f"{cluster}-ports", {STORE: store, CLUSTER: cluster}, spec, owner)
 
 
 def ingress(
@@ -232,21 +209,18 @@ def ingress(
         }
         for port in ports
     ]
-    rule = {"http": {"paths": paths}} | ({"host": settings.ingress_host} if settings.ingress_host else {})
-    spec = {"rules": [rule]} | ({"ingressClassName": settings.ingress_class} if settings.ingress_class else {})
+    rule = {"http": {"paths": paths}, **_only(host=settings.ingress_host)}
+    spec = {"rules": [rule], **_only(ingressClassName=settings.ingress_class)}
+    made = _object("Ingress", f"{cluster}-ports", {STORE: store, CLUSTER: cluster}, spec, owner)
     notes = {"nginx.ingress.kubernetes.io/use-regex": "true", "nginx.ingress.kubernetes.io/rewrite-target": "/$2"}
-    meta = {"name": f"{cluster}-ports", "labels": {STORE: store, CLUSTER: cluster}, "annotations": notes}
-    meta["ownerReferences"] = owned_by(owner)  # type: ignore[assignment]
-    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": meta, "spec": spec}
+    made["metadata"]["annotations"] = notes
+    return {**made, "apiVersion": "networking.k8s.io/v1"}
 
 
 def claim(name: str, label: str, store: str, size_gib: float, settings: ContextConfig) -> dict[str, Any]:
     """A volume."""
-    spec: dict[str, Any] = {
-        "accessModes": [settings.access_mode],
-        "resources": {"requests": {"storage": f"{round(size_gib * 1024)}Mi"}},
-    }
-    if settings.storage_class is not None:
+    size = {"requests": {"storage": f"{round(size_gib * 1024)}Mi"}}
+    spec = {"accessModes": [settings.access_mode], "resources": size}
+    if settings.storage_class is not None:  # an empty one means none at all, not the default
         spec["storageClassName"] = settings.storage_class
-    meta = {"name": name, "labels": {STORE: store, VOLUME_OF: label}}
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
+    return _object("PersistentVolumeClaim", name, {STORE: store, VOLUME_OF: label}, spec)

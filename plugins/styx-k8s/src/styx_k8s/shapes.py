@@ -47,11 +47,6 @@ SIZES: Final = (1, 2, 4, 8, 16)
 """Accelerators for each pod that are offered when none is asked for."""
 TTL_S: Final = 60.0
 _GIB: Final = 2**30
-_SUFFIXES: Final = {
-    "": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
-}  # fmt: skip
-_QUANTITY: Final = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkKMGTPE]i?|)$")
 _BEFORE: Final = re.compile(r"^(nvidia|tesla|geforce|amd|instinct)[-_ ]", re.IGNORECASE)
 _AFTER: Final = re.compile(r"[-_ ](shared|mig[-_ ].*)$", re.IGNORECASE)
 _FORM: Final = re.compile(r"-(SXM\d?|PCIE|NVLINK)$")
@@ -59,10 +54,12 @@ _FORM: Final = re.compile(r"-(SXM\d?|PCIE|NVLINK)$")
 
 def quantity(text: Any) -> float:
     """`500m`, `16Gi`, `1e3` as a number; 0 for what is none."""
-    found = _QUANTITY.match(str(text).strip())
-    if found is None or found[2] not in _SUFFIXES:
+    from kubernetes.utils.quantity import parse_quantity
+
+    try:
+        return float(parse_quantity(str(text).strip()))
+    except ValueError:
         return 0.0
-    return float(found[1]) * _SUFFIXES[found[2]]
 
 
 def model_names(value: str, memory_gib: float | None) -> tuple[str, ...]:
@@ -96,6 +93,17 @@ class Machine:
     """Taints keep pods without accelerators away."""
     planned: bool = False
     """It may be added by an autoscaler."""
+    unseen: bool = False
+    """It stands for nodes that may not be listed."""
+
+    def has(self, resource: str) -> float:
+        """What is free of it."""
+        return self.free.get(resource, 0.0)
+
+
+def _add(total: dict[str, float], more: Mapping[str, float]) -> None:
+    for name, value in more.items():
+        total[name] = total.get(name, 0.0) + value
 
 
 def requested(pod: Mapping[str, Any]) -> dict[str, float]:
@@ -109,13 +117,10 @@ def requested(pod: Mapping[str, Any]) -> dict[str, float]:
 
     total: dict[str, float] = {}
     for container in spec.get("containers") or ():
-        for name, value in of(container).items():
-            total[name] = total.get(name, 0.0) + value
+        _add(total, of(container))
     for container in spec.get("initContainers") or ():
-        for name, value in of(container).items():
-            total[name] = max(total.get(name, 0.0), value)
-    for name, value in (spec.get("overhead") or {}).items():
-        total[name] = total.get(name, 0.0) + quantity(value)
+        total |= {name: max(total.get(name, 0.0), value) for name, value in of(container).items()}
+    _add(total, {name: quantity(value) for name, value in (spec.get("overhead") or {}).items()})
     return total
 
 
@@ -139,23 +144,20 @@ def usable(node: Mapping[str, Any]) -> bool:
 
 
 def machines(
-    nodes: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]], settings: ContextConfig
+    nodes: Iterable[Mapping[str, Any]] | None, pods: Iterable[Mapping[str, Any]], settings: ContextConfig
 ) -> list[Machine]:
-    """Usable nodes with what is free on them, and one machine for each autoscaled pool."""
+    """Usable nodes with what is free on them, and one machine for each autoscaled pool. None: nodes can't be seen."""
     taken: dict[str, dict[str, float]] = {}
     for pod in pods:
         name = (pod.get("spec") or {}).get("nodeName")
         if name and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-            used = taken.setdefault(name, {})
-            for resource, value in {**requested(pod), "pods": 1.0}.items():
-                used[resource] = used.get(resource, 0.0) + value
+            _add(taken.setdefault(name, {}), {**requested(pod), "pods": 1.0})
     tolerations = (settings.pod_config.get("spec") or {}).get("tolerations") or []
-    found = [
-        machine
-        for node in nodes
-        if usable(node)
-        and (machine := _machine(node, taken.get(node["metadata"]["name"], {}), tolerations)) is not None
-    ]
+    seen = (_machine(node, taken.get(node["metadata"]["name"], {}), tolerations) for node in nodes or ())
+    found = [machine for machine in seen if machine is not None]
+    if nodes is None:
+        room = {"cpu": 1024.0, "memory": 32768.0 * _GIB, "pods": 110.0}
+        found.append(Machine(room, room, unseen=True))
     for pool in settings.pools:
         resources = {"cpu": pool.cpus, "memory": pool.memory_gib * _GIB, "pods": 110.0}
         if pool.accelerator:
@@ -178,7 +180,7 @@ def _machine(
     ours = [{"key": spot[0], "operator": "Exists"}] if spot else []
     gpus = [{"key": resource, "operator": "Exists"}] if resource else []
     taints = (node.get("spec") or {}).get("taints") or ()
-    if not all(tolerated(taint, [*tolerations, *ours, *gpus]) for taint in taints):
+    if not usable(node) or not all(tolerated(taint, [*tolerations, *ours, *gpus]) for taint in taints):
         return None
     label = next((name for name in MODEL_LABELS if labels.get(name)), None) if resource else None
     memory = next((quantity(labels[name]) / 1024 for name in MEMORY_LABELS if name in labels), None)
@@ -214,26 +216,22 @@ def rows(
             selector = tuple(machine.selector.items()) if machine.planned else ()
             groups.setdefault((None, (), selector, machine.spot, machine.arch), []).append(machine)
     for (resource, names, selector, spot, arch), members in groups.items():
-        name = query.accelerator_name or (names[0] if names else None)
-        words = _stock(context, members, resource, name)
-        seen: set[tuple[float, float, float]] = set()
+        name = query.accelerator_name or names[0] if resource else None
+        words = f"context {context}: {_stock(members, resource, name)}"
         for count in _counts(query, resource, members):
-            for cpus, memory_gib in _sizes(query, resource, count, members):
-                if (count, cpus, memory_gib) in seen:
-                    continue
-                seen.add((count, cpus, memory_gib))
+            for cpus, memory_gib in dict.fromkeys(_sizes(query, resource, count, members)):
                 yield CatalogRow(
                     cloud="kubernetes",
-                    instance_type=shape(cpus, memory_gib, name if resource else None, count),
+                    instance_type=shape(cpus, memory_gib, name, count),
                     region=context,
                     market=Market.SPOT if spot else Market.ON_DEMAND,
                     vcpus=cpus,
                     memory_gib=memory_gib,
                     arch=arch,
-                    accelerator_name=name if resource else None,
+                    accelerator_name=name,
                     accelerator_count=count,
                     accelerator_vendor=GPU_RESOURCES.get(resource) if resource else None,
-                    usd_per_hour=price(settings, cpus, memory_gib, name if resource else None, count),
+                    usd_per_hour=price(settings, cpus, memory_gib, name, count),
                     features=features.model_copy(update={"spot": spot is not None}),
                     ref=json.dumps({"resource": resource, "selector": dict(selector), "spot": spot}, sort_keys=True),
                     as_of=now,
@@ -242,24 +240,10 @@ def rows(
                 )
 
 
-def unseen(
-    context: str, query: OfferQuery, settings: ContextConfig, features: FeatureSet, now: datetime
-) -> Iterator[CatalogRow]:
-    """For a user who may not list nodes: what is asked for, and the scheduler decides."""
-    size = 1e6 if query.vcpus is None or query.vcpus <= 1024 else 0.0
-    room = {"cpu": size, "memory": size * _GIB, "pods": 110.0}
-    blind = Machine(room, room)
-    for row in rows(context, [blind], query, settings, features, now):
-        if (row.vcpus or 0) <= 1024:
-            yield row.model_copy(
-                update={"source": f"context {context}: nodes may not be listed, the scheduler decides"}
-            )
-
-
 def _counts(query: OfferQuery, resource: str | None, members: Sequence[Machine]) -> list[float]:
     if resource is None:
         return [0.0]
-    most = max(machine.free.get(resource, 0.0) for machine in members)
+    most = max(machine.has(resource) for machine in members)
     if query.accelerator_count:
         return [query.accelerator_count] if query.accelerator_count <= most else []
     return [float(size) for size in SIZES if size <= most]
@@ -269,16 +253,12 @@ def _sizes(
     query: OfferQuery, resource: str | None, count: float, members: Sequence[Machine]
 ) -> Iterator[tuple[float, float]]:
     """As asked; where nothing was asked, 4 CPUs for each accelerator or 2, four times as many GiB, and what fits."""
-    fitting = [
-        one
-        for one in members
-        if one.free.get("pods", 1.0) >= 1 and (not resource or one.free.get(resource, 0) >= count)
-    ]
-    roomiest = sorted(fitting, key=lambda one: (one.free.get("cpu", 0.0), one.free.get("memory", 0.0)), reverse=True)
-    open_ended = query.vcpus is None and query.memory_gib is None
+    fitting = [one for one in members if one.has("pods") >= 1 and (not resource or one.has(resource) >= count)]
+    roomiest = sorted(fitting, key=lambda one: (one.has("cpu"), one.has("memory")), reverse=True)
+    open_ended = query.vcpus is None and query.memory_gib is None and not any(one.unseen for one in members)
     for plain in (True, False) if open_ended else (True,):  # a modest shape, and all of the roomiest machine
         for machine in roomiest:
-            cpus_free, memory_free = machine.free.get("cpu", 0.0), machine.free.get("memory", 0.0) / _GIB
+            cpus_free, memory_free = machine.has("cpu"), machine.has("memory") / _GIB
             most_cpus = math.floor(cpus_free) or math.floor(cpus_free * 10) / 10
             most_memory = math.floor(memory_free) or math.floor(memory_free * 10) / 10
             usual = min(4.0 * count if count else 2.0, most_cpus)
@@ -290,14 +270,16 @@ def _sizes(
                 break
 
 
-def _stock(context: str, members: Sequence[Machine], resource: str | None, name: str | None) -> str:
+def _stock(members: Sequence[Machine], resource: str | None, name: str | None) -> str:
     """Free and total, in words."""
+    if any(one.unseen for one in members):
+        return "nodes may not be listed, the scheduler decides"
     key, what = (resource, name or "accelerators") if resource else ("cpu", "CPUs")
     present = [one for one in members if not one.planned]
-    free = sum(one.free.get(key, 0.0) for one in present)
+    free = sum(one.has(key) for one in present)
     total = sum(one.total.get(key, 0.0) for one in present)
     more = " and an autoscaled pool" if len(present) < len(members) else ""
-    return f"context {context}: {free:g} of {total:g} {what} free{more}"
+    return f"{free:g} of {total:g} {what} free{more}"
 
 
 def shape(cpus: float, memory_gib: float, name: str | None, count: float) -> str:

@@ -36,7 +36,6 @@ from styx_k8s.pods import CONTAINER, LENT, ROOM
 
 STDIN, STDOUT, STDERR, STATUS, RESIZE = range(5)
 OPEN_S: Final = 15.0
-_TAIL_BYTES: Final = 8192
 _FRAME_BYTES: Final = 1 << 16
 _PROBE: Final = f"""
 for python in python3 /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3 python {LENT}; do
@@ -46,9 +45,10 @@ done
 home=${{HOME:-/}}; [ -w "$home" ] && [ "$home" != / ] || home={ROOM}/home
 mkdir -p "$home" {ROOM}/agent && printf '%s\\n' "$home" "$(command -v "$python")"
 """
-_PUT: Final = (
-    'mkdir -p "$(dirname "$1")" && umask 077 && head -c "$4" > "$1.$3" && chmod "$2" "$1.$3" && mv -f "$1.$3" "$1"'
-)
+_PUT: Final = """
+mkdir -p "$(dirname "$1")" && umask 077 && head -c "$4" > "$1.$3" && [ "$(wc -c < "$1.$3")" -eq "$4" ] &&
+    chmod "$2" "$1.$3" && mv -f "$1.$3" "$1" || { rm -f "$1.$3"; exit 1; }
+"""
 _FEED: Final = 'size=$1; shift; head -c "$size" | "$@"'
 """Older servers can't close one direction of a connection: the command is told how much input there is."""
 _IN_HOME: Final = 'export HOME="$1"; cd "$1" || exit 97; shift; exec "$@"'
@@ -59,18 +59,19 @@ class Stream:
     """One websocket of channels, read by a thread of its own."""
 
     def __init__(self, api: Api, pod: str, verb: str, query: Sequence[tuple[str, str]]) -> None:
+        import websocket
         from kubernetes.stream.ws_client import create_websocket
-        from websocket import WebSocketBadStatusException, WebSocketException
 
         path = f"{api.of('pods', pod)}/{verb}"
         url = f"ws{api.server.removeprefix('http')}{path}?{urlencode(query)}"
         headers = {name.lower(): value for name, value in api.headers(path).items()}
         headers["sec-websocket-protocol"] = "v4.channel.k8s.io"
         try:
-            self._socket = _within(OPEN_S, lambda: create_websocket(api.client.configuration, url, headers))
-        except WebSocketBadStatusException as error:
+            websocket.setdefaulttimeout(OPEN_S)
+            self._socket = create_websocket(api.client.configuration, url, headers)
+        except websocket.WebSocketBadStatusException as error:
             raise _refused(api, pod, error) from None
-        except (WebSocketException, OSError) as error:
+        except (websocket.WebSocketException, OSError) as error:
             raise Unreachable(f"pod {pod} in context {api.context}: {str(error) or type(error).__name__}") from None
         self._socket.settimeout(None)
         self._lock = threading.Lock()
@@ -90,16 +91,10 @@ class Stream:
         """Channel and content of every frame, until the connection ends."""
         from websocket import ABNF, WebSocketException
 
-        while True:
-            try:
-                kind, data = self._socket.recv_data()
-            except (WebSocketException, OSError, ValueError):
-                break
-            if kind == ABNF.OPCODE_CLOSE:
-                break
-            raw = data.encode() if isinstance(data, str) else data
-            if raw:
-                yield raw[0], bytes(raw[1:])
+        with contextlib.suppress(WebSocketException, OSError, ValueError):
+            while (received := self._socket.recv_data())[0] != ABNF.OPCODE_CLOSE:
+                if data := received[1]:
+                    yield data[0], bytes(data[1:])
         self._socket.shutdown()
 
     def close(self) -> None:
@@ -116,28 +111,31 @@ class PodChannel:
         flags = [("container", CONTAINER), ("stdin", "true"), ("stdout", "true"), ("tty", str(tty).lower())]
         flags += [] if tty else [("stderr", "true")]
         self.stream = Stream(api, pod, "exec", [*(("command", word) for word in argv), *flags])
-        self._pipe, self._err = _Pipe(), bytearray()
+        reading, writing = os.pipe()  # whoever fills it too fast is held back, and reading it is like any other file
+        self.stdout = cast(BinaryIO, os.fdopen(reading, "rb", buffering=0))
+        self._out, self._err = writing, bytearray()
         self._status: dict[str, Any] | None = None
         self._over = threading.Event()
-        self.stdin = cast(BinaryIO, _Writer(self.stream, STDIN))
-        self.stdout = self._pipe.stdout
+        self.stdin = cast(BinaryIO, _Writer(self.stream))
         threading.Thread(target=self._read, name=f"exec {pod}", daemon=True).start()
 
     def _read(self) -> None:
         for channel, data in self.stream.frames():
             if channel == STDOUT:
-                self._pipe.feed(data)
+                with contextlib.suppress(BrokenPipeError):  # nobody reads it any more
+                    while data:
+                        data = data[os.write(self._out, data) :]
             elif channel == STDERR:
                 self._err = (self._err + data)[-(1 << 20) :]
             elif channel == STATUS:
                 with contextlib.suppress(ValueError):
                     self._status = json.loads(data)
-        self._pipe.end()
+        os.close(self._out)
         self._over.set()
 
     def stderr_tail(self) -> str:
         """The last 8 KiB of standard error."""
-        return bytes(self._err[-_TAIL_BYTES:]).decode("utf-8", "replace")
+        return bytes(self._err[-8192:]).decode("utf-8", "replace")
 
     def stderr(self) -> bytes:
         """Standard error, at most its last MiB."""
@@ -166,30 +164,11 @@ class PodChannel:
             self.stdout.close()
 
 
-class _Pipe:
-    """A pipe within this process: whoever fills it too fast is held back, and reading it is like any other file."""
-
-    def __init__(self) -> None:
-        reading, self._writing = os.pipe()
-        self.stdout = cast(BinaryIO, os.fdopen(reading, "rb", buffering=0))
-
-    def feed(self, data: bytes) -> None:
-        """Add bytes, if anybody still reads them."""
-        view = memoryview(data)
-        with contextlib.suppress(OSError):
-            while view:
-                view = view[os.write(self._writing, view) :]
-
-    def end(self) -> None:
-        """No more bytes come."""
-        os.close(self._writing)
-
-
 class _Writer(io.RawIOBase):
-    """Bytes as frames of one channel."""
+    """Bytes as frames of standard input."""
 
-    def __init__(self, stream: Stream, channel: int) -> None:
-        self._stream, self._channel = stream, channel
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
 
     def writable(self) -> bool:
         return True
@@ -197,7 +176,7 @@ class _Writer(io.RawIOBase):
     def write(self, data: Any) -> int:
         """A part of the data, as one frame."""
         part = memoryview(data)[:_FRAME_BYTES]
-        self._stream.send(self._channel, part)
+        self._stream.send(STDIN, part)
         return len(part)
 
 
@@ -259,16 +238,9 @@ class PodTransport(Transport):
     def put(self, data: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file by a streamed copy."""
         argv = ("sh", "-c", _PUT, "sh", path, f"{mode:o}", secrets.token_hex(4), str(len(data)))
-        channel = PodChannel(self._api, self._pod, argv)
-        try:
-            for start in range(0, len(data), _FRAME_BYTES):
-                channel.stdin.write(data[start : start + _FRAME_BYTES])
-            if channel.wait(300.0):
-                raise Unreachable(f"cannot write {path} in pod {self._pod}: {_last_line(channel.stderr())}")
-        except BrokenPipeError as error:
-            raise Unreachable(f"cannot write {path} in pod {self._pod}: {error}") from None
-        finally:
-            channel.close()
+        done = self._bare(argv, data, timeout_s=300.0)
+        if done.exit_code:
+            raise Unreachable(f"cannot write {path} in pod {self._pod}: {_last_line(done.stderr)}")
 
     def forward(self, forwards: Sequence[PortForward], say: Callable[[str], None]) -> Forwarder:
         """Let ports of this machine lead to ports of the pod."""
@@ -381,13 +353,6 @@ def _raw_terminal(stream: Stream) -> Iterator[None]:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
         if main:
             signal.signal(signal.SIGWINCH, handler)
-
-
-def _within(seconds: float, action: Any) -> Any:
-    import websocket
-
-    websocket.setdefaulttimeout(seconds)
-    return action()
 
 
 def _refused(api: Api, pod: str, error: Any) -> Unreachable:
