@@ -377,7 +377,13 @@ def test_mutating_verbs(client: Any, cli: Any, made: Any) -> None:
 def test_ssh_passes_the_command_and_its_exit_code(client: Any, cli: Any, made: Any) -> None:
     client.clusters = [made.cluster("dev")]
     assert cli("ssh", "dev", "--node", "1", "--", "ls", "-l").code == 42
-    assert client.did("interactive") == [("interactive", "dev", 1, ("ls", "-l"))]
+    assert cli("ssh", "dev", "--", "cd /; ls | wc -l").code == 42  # one line is the shell's, as for `ssh`
+    assert cli("ssh", "dev", "--", "whoami").code == 42
+    assert client.did("interactive") == [
+        ("interactive", "dev", 1, ("ls", "-l")),
+        ("interactive", "dev", 0, ("sh", "-c", "cd /; ls | wc -l")),
+        ("interactive", "dev", 0, ("whoami",)),
+    ]
 
 
 def test_ssh_forwards_ports(client: Any, cli: Any, made: Any) -> None:

@@ -33,6 +33,8 @@ def test_failures_and_notes_are_always_said() -> None:
     steps.event(KEY, "started", "", 0.0)
     assert steps.event(KEY, "note", "eu-1 has no room", 0.1) == ["  eu-1 has no room"]
     assert steps.event(KEY, "failed", "no place is left", 0.2) == ["  create failed: no place is left"]
+    table = "every place refused:\n  aws  NoCapacity\n  gcp  NoQuota"  # the error that ends the command tells the rest
+    assert steps.event(KEY, "failed", table, 0.3) == ["  create failed: every place refused"]
     assert steps.event(("x", "y"), "failed", "", 0.2) == ["  y failed"]
 
 

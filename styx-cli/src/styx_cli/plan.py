@@ -75,7 +75,7 @@ def _row(offer: PlannedOffer, *, chosen: bool) -> list[str]:
         "?" if offer.vcpus is None else f"{offer.vcpus:g}",
         "?" if offer.memory_gib is None else f"{offer.memory_gib:g}",
         offer.accelerators or "-",
-        offer.market,
+        offer.market.replace("_", "-"),
         "free" if offer.free else usd(offer.usd_per_hour),
         "-" if offer.free else age(offer.as_of) if offer.as_of else "?",
     ]

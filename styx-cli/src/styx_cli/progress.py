@@ -67,7 +67,8 @@ class Steps:
             return [f"  {message}"] if message else []
         step = self.running.pop(key, None)
         if phase == "failed":
-            return [f"  {key[1]} failed: {message}" if message else f"  {key[1]} failed"]
+            first = message.partition("\n")[0].rstrip(":")  # the rest of a table is the command's to say, once
+            return [f"  {key[1]} failed: {first}" if first else f"  {key[1]} failed"]
         took = now - step.since if step else 0.0
         if step is None or took < _LINE_AFTER_S:
             return []

@@ -79,10 +79,11 @@ def _attempts(attempts: Sequence[Attempt]) -> str:
 def _reason(attempt: Attempt) -> str:
     if not attempt.error:
         return "-"
-    said = " ".join(part for part in (attempt.vendor_code, attempt.vendor_message) if part)
+    told = attempt.message or ""
+    said = " ".join(part for part in (attempt.vendor_code, attempt.vendor_message) if part and part not in told)
     scope = f" [{attempt.scope}]" if attempt.scope else ""
-    cloud = f" (the cloud said: {said})" if said and said != attempt.message else ""
-    return f"{attempt.error}{scope}: {attempt.message or ''}{cloud}"
+    cloud = f" (the cloud said: {said})" if said else ""
+    return f"{attempt.error}{scope}: {told}{cloud}"
 
 
 def _took(step: StepTime) -> str:

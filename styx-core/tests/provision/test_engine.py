@@ -14,9 +14,11 @@ from styx.errors import (
     NotExecutable,
     NotFound,
     UnsupportedError,
+    UsageError,
     WrongState,
 )
 from styx.provision import launch as launching
+from styx.provision.options import LaunchOptions
 from styx.state.rows import ClusterState, Event
 from tests.enginebench import Bench
 
@@ -71,6 +73,15 @@ def test_retry_until_up_lands_when_there_is_room(bench: Bench) -> None:
     bench.cloud.refuse("create_machine", "out_of_stock", times=3)
     assert bench.launch(retry_until_up=True).job_id == 1
     assert len(bench.outcomes()) == 4
+
+
+def test_a_name_that_no_cluster_can_have_is_refused_before_anything(bench: Bench) -> None:
+    with pytest.raises(UsageError, match="Bad Name!"):
+        bench.client.plan(bench.task(), LaunchOptions(cluster="Bad Name!"))
+    with pytest.raises(UsageError, match="must be letters") as refused:
+        bench.launch("Bad Name!")
+    assert "Bad-Name" in str(refused.value.hint)
+    assert bench.client.status() == []
 
 
 def test_an_unsupported_request_stops_at_once(bench: Bench) -> None:
@@ -216,6 +227,7 @@ def test_stop_start_and_exec(bench: Bench) -> None:
     rates = bench.client.world.store.rates()
     assert len(rates) == 2
     assert rates[0].end is not None
+    assert rates[1].start >= rates[0].end  # not charged again for the time before the stop
 
 
 def test_refusals_before_anything_is_made(bench: Bench) -> None:

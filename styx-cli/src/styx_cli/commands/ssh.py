@@ -70,7 +70,14 @@ def ssh(
             raise no_cluster(cluster, known)
         if no_command:
             return _only_forward(client, cluster, node, forwards)
-        return client.interactive(cluster, node=node, argv=tuple(command or ()), forwards=forwards, say=_tell)
+        return client.interactive(cluster, node=node, argv=_argv(command or ()), forwards=forwards, say=_tell)
+
+
+def _argv(words: Sequence[str]) -> tuple[str, ...]:
+    """One quoted line is the shell's, as it is for `ssh` and `styx exec`; several words are passed on as they are."""
+    import shlex
+
+    return ("sh", "-c", words[0]) if len(words) == 1 and shlex.quote(words[0]) != words[0] else tuple(words)
 
 
 def _tell(line: str) -> None:

@@ -109,6 +109,7 @@ class InProcess(CatalogCalls):
         """See `Client.plan`."""
         task = self._policy("launch", task) or task
         world = self._for(task)
+        name = launch.name_for(world, task, options)
         lease = launch.lease_of(world, task, options)
         row = world.store.cluster(options.cluster, world.workspace) if options.cluster else None
         if row is not None and row.place is not None and row.state in (ClusterState.UP, ClusterState.STOPPED):
@@ -133,7 +134,7 @@ class InProcess(CatalogCalls):
             for each in plan.choices
         ]
         return LaunchPlan(
-            cluster=options.cluster or launch.fresh_name(world, task),
+            cluster=name,
             reuse=False,
             num_nodes=task.num_nodes,
             offers=tuple(offers),

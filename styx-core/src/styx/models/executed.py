@@ -207,10 +207,16 @@ def unexecuted(task: Task, features: Features | None = None) -> list[Fault]:
         features: What the chosen place can do; None before a place is chosen, when only what no place can do counts.
     """
     return [
-        Fault(status, field=field, value=shorten(str(value)) if isinstance(value, (str, int, float)) else None)
+        Fault(status, field=field, value=_shown(value))
         for field, value, name in _given(task)
         if value not in EVERYWHERE.get(name, ()) and (status := _reason(name, features)) is not None
     ] + _outside_home(task, features)
+
+
+def _shown(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return shorten(str(value)) if isinstance(value, (str, int, float)) else None
 
 
 def require_executable(task: Task, features: Features | None = None) -> None:

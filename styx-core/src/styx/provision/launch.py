@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from styx.driver import CatalogRow, FeatureSet, NodeState, Place
-from styx.errors import CapacityError, Interrupted, NoPlaceLeft, NotFound, QuotaError, StyxError, WrongState
+from styx.errors import CapacityError, Interrupted, NoPlaceLeft, NotFound, QuotaError, StyxError, UsageError, WrongState
 from styx.provision import attempts, contain, jobs, ledger, nodeup, planning, reconcile, submit, teardown
 from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
@@ -54,6 +54,25 @@ def fresh_name(world: World, task: Task) -> str:
     return next(name for name in names if name not in taken)
 
 
+def name_for(world: World, task: Task, options: LaunchOptions) -> str:
+    """The cluster that is to be made or re-used: the one asked for, or a fresh one.
+
+    Raises:
+        UsageError: That can't be a name.
+    """
+    if options.cluster is None:
+        return fresh_name(world, task)
+    from styx.models.base import Problem
+    from styx.models.task import check_name
+
+    try:
+        return check_name(options.cluster)
+    except Problem as problem:
+        raise UsageError(
+            f"a cluster's name {problem.message}, not {options.cluster!r}", hint=problem.suggestion
+        ) from None
+
+
 def find(world: World, name: str) -> ClusterRow:
     """A live cluster by name.
 
@@ -83,7 +102,7 @@ def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce
         NoPlaceLeft: Every place refused; nothing is left.
         StyxError: Anything else; the cluster, if one exists, is named by the hint.
     """
-    name = options.cluster or fresh_name(world, task)
+    name = name_for(world, task, options)
     row = _settled(world, name, quiesce)
     fresh = row is None
     if row is None:
@@ -128,12 +147,10 @@ def _as_seen(world: World, name: str) -> ClusterRow | None:
 
 
 def _intend(world: World, name: str, task: Task, options: LaunchOptions, *, cloud: str) -> ClusterRow:
-    from styx.models.task import check_name
-
     now = world.now()
     row = ClusterRow(
         key=world.store.new_key(name),
-        name=check_name(name),
+        name=name,
         workspace=world.workspace,
         owner=world.user,
         state=ClusterState.INIT,
@@ -279,7 +296,9 @@ def _create(claim: Claim, op: str, task: Task, options: LaunchOptions) -> None:
         except NoPlaceLeft as error:
             if not options.retry_until_up or world.timestamp() + pause_s > deadline:
                 raise
-            world.tell(claim.key, op, "create", "note", f"again in {pause_s:g} s: {error.message.splitlines()[0]}")
+            world.tell(
+                claim.key, op, "create", "note", f"again in {pause_s:g} s: {error.message.splitlines()[0].rstrip(':')}"
+            )
         world.sleep(pause_s)
         pause_s = min(pause_s * 2, RETRY_PAUSES_S[1])
 

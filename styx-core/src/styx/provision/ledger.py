@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from styx.driver import CatalogRow, Node, NodeState
@@ -35,7 +36,10 @@ def rate_of(node: Node, offer: dict[str, Any] | None) -> float | None:
 def follow(world: World, row: ClusterRow, nodes: Sequence[Node]) -> None:
     """Open and close intervals so that the ledger agrees with the nodes as they are seen now. Idempotent."""
     now = world.now()
-    running = {rate.node: rate for rate in world.store.rates(cluster=row.key) if rate.end is None}
+    known = world.store.rates(cluster=row.key)
+    running = {rate.node: rate for rate in known if rate.end is None}
+    ended = sorted((rate.end, rate.rank) for rate in known if rate.end is not None)
+    paused = {rank: end for end, rank in ended}  # by rank: a started machine may have another id
     for node in nodes:
         open_rate = running.pop(node.id, None)
         if node.state not in CHARGED:
@@ -51,9 +55,15 @@ def follow(world: World, row: ClusterRow, nodes: Sequence[Node]) -> None:
                     rank=node.rank,
                     place=node.place,
                     usd_per_hour=price,
-                    start=now if open_rate else (node.created_at or now),
+                    start=now if open_rate else _since(node, paused.get(node.rank), now),
                     reported=node.usd_per_hour is not None,
                 )
             )
     for gone in running:
         world.store.close_rates(row.key, now, node=gone)
+
+
+def _since(node: Node, paused_at: datetime | None, now: datetime) -> datetime:
+    """Since when a node without an open interval is charged; after a stop that is not its birth once more."""
+    began = node.created_at or now
+    return began if paused_at is None or began >= paused_at else now

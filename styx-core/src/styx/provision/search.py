@@ -146,4 +146,8 @@ def _refuse_unexecuted(world: World, task: Task, places: Sequence[Place]) -> Non
     faults = faults or [unexecuted(task, None)]
     if all(faults):
         fewest = min(faults, key=len)
-        raise NotExecutable("\n".join(str(fault) for fault in fewest))
+        where = ", ".join(dict.fromkeys(place.cloud for place in places))
+        raise NotExecutable(
+            "\n".join(str(fault) for fault in fewest),
+            hint=f"remove these fields, or choose another place than {where}" if where else None,
+        )
