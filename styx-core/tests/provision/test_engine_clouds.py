@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -220,3 +221,73 @@ def test_strays() -> None:
     assert not sweep.is_stray(node("zoned", place=PLACE.model_copy(update={"zone": "z"})), row, {"zoned"})
     for state in set(ClusterState) - {ClusterState.UP, ClusterState.STOPPED}:
         assert not sweep.is_stray(node("twin"), row_of((own,), state), {"own", "twin"})
+
+
+def test_what_a_dying_client_asked_for_last_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch that was killed late: the machine of its last call shows up after the first listing of the down."""
+    bench.launch()
+    store = bench.client.world.store
+    row = store.cluster("c")
+    assert row is not None
+    made = next(one for one in bench.cloud.machines() if one.id == row.nodes[0].id)
+    bench.client.down(["c"])
+    epoch = store.acquire(row.key, "gone", 0.0, bench.client.world.timestamp())
+    store.update_cluster(row.key, epoch, {"state": ClusterState.INIT, "ended_at": None, "nodes": ()})
+    store.relinquish(row.key, epoch)
+    (attempt,) = store.attempts(row.key)
+    began = bench.client.world.now() - timedelta(minutes=10)
+    store.update_attempt(attempt.id, {"state": "intended", "started_at": began, "ended_at": None})
+    driver = type(bench.client.world.hub.provisioner("fake"))
+    monkeypatch.setattr(driver, "limits", driver.limits.model_copy(update={"listing_lag_s": 3.0}))
+    listing, late = FakeDriver.nodes, list[str]()
+
+    def nodes(self: FakeDriver, *asked: Any) -> Any:
+        found = listing(self, *asked)
+        if not late:
+            late.append(bench.cloud.plant("north-a", name=made.name, tags=made.tags).id)
+        return found
+
+    monkeypatch.setattr(FakeDriver, "nodes", nodes)
+
+    bench.client.down(["c"])
+    assert late
+    assert ids(bench) == set()
+
+
+def test_a_cluster_that_was_taken_up_after_the_survey_is_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from styx.errors import Interrupted
+    from styx.provision import launch as launching
+
+    monkeypatch.setattr(launching, "bring_up", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(Interrupted):
+        bench.launch()
+    monkeypatch.undo()
+    world = bench.client.world
+    seen = sweep.survey(world, sweep.places_to_look(world, ()))
+    assert [row.name for row in seen.abandoned] == ["c"]
+    bench.launch()
+    errors = sweep.end(world, seen)
+    assert {error.message for error in errors.values()} == {
+        "c was left as it is: another client took it up, and it is UP now"
+    }
+    assert len(ids(bench)) == 1
+    assert bench.client.exec(bench.task(), "c").job_id == 2
+
+
+def test_ctrl_c_waits_for_the_create_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    from styx.provision import guard
+
+    ended = []
+    joined = guard.threading.Thread.join
+    waits: list[float | None] = []
+
+    def join(self: Any, timeout: float | None = None) -> None:
+        waits.append(timeout)
+        if len(waits) == 1:
+            raise KeyboardInterrupt
+        joined(self, timeout)
+
+    monkeypatch.setattr(guard.threading.Thread, "join", join)
+    with pytest.raises(KeyboardInterrupt):
+        guard.call("x.create", lambda: ended.append(time.sleep(0.1)), 5.0, lambda _: None, interrupted_s=30.0)
+    assert (len(ended), waits) == (1, [5.0, 30.0])

@@ -29,6 +29,9 @@ CREATE_DEADLINE_S = 120.0
 """A create that has not answered by then may still have happened: it counts as a lost reply."""
 CALL_DEADLINE_S = 60.0
 """For every other call."""
+INTERRUPTED_S = 40.0
+"""How long a create that Ctrl-C met is given to end, so that what it makes is there to be removed; longer than a driver
+waits for one reply."""
 
 
 class NoAnswer(TransientError):
@@ -38,8 +41,12 @@ class NoAnswer(TransientError):
 _log = logging.getLogger("styx.drivers")
 
 
-def call(what: str, action: Callable[[], T], deadline_s: float, observe: Callable[[str], None]) -> T:
+def call(
+    what: str, action: Callable[[], T], deadline_s: float, observe: Callable[[str], None], *, interrupted_s: float = 0.0
+) -> T:
     """Run one driver call in a thread of its own and return its result.
+
+    Ctrl-C ends the wait for it, after at most `interrupted_s` more seconds; a second one ends that wait, too.
 
     Raises:
         StyxError: Whatever the driver raised of the taxonomy.
@@ -58,7 +65,11 @@ def call(what: str, action: Callable[[], T], deadline_s: float, observe: Callabl
     observe(f"driver:{what}:before")
     thread = threading.Thread(target=run, name=f"styx {what}", daemon=True)
     thread.start()
-    thread.join(deadline_s)
+    try:
+        thread.join(deadline_s)
+    except KeyboardInterrupt:
+        thread.join(interrupted_s)
+        raise
     observe(f"driver:{what}:after")
     if thread.is_alive():
         raise NoAnswer(f"{what} did not answer within {deadline_s:g} s")
@@ -118,7 +129,13 @@ class Guarded:
         what = f"{self.name}.create"
         self.require_account(request.place)
         try:
-            return call(what, lambda: self.inner.create(request), CREATE_DEADLINE_S, self._observe)
+            return call(
+                what,
+                lambda: self.inner.create(request),
+                CREATE_DEADLINE_S,
+                self._observe,
+                interrupted_s=INTERRUPTED_S,
+            )
         except NoAnswer as error:
             settle_s = max(10.0, self.cloud.limits.listing_lag_s)
             raise AmbiguousError(error.message, settle_s=settle_s) from error

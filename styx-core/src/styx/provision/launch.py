@@ -14,7 +14,7 @@ from styx.errors import CapacityError, Interrupted, NoPlaceLeft, NotFound, Quota
 from styx.provision import attempts, contain, jobs, ledger, nodeup, planning, reconcile, submit, teardown
 from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
-from styx.provision.removal import patiently, quietly, remove
+from styx.provision.removal import hidden_until, patiently, quietly, remove
 from styx.provision.request import Wanted, forget_keys
 from styx.provision.steps import step
 from styx.provision.world import World
@@ -327,8 +327,8 @@ def _clear(claim: Claim, place: Place) -> None:
     world, row = claim.world, claim.row()
     lag_s = world.cloud(place.cloud).limits.listing_lag_s
     tried = [each for each in world.store.attempts(row.key) if each.place == place and each.state != "released"]
-    newest = max((each.started_at.timestamp() for each in tried), default=0.0)
-    remove(world, place, row.key, known=row.nodes, not_before=newest + lag_s, check=claim.check)
+    not_before = hidden_until(world, tried, lag_s)
+    remove(world, place, row.key, known=row.nodes, not_before=not_before, check=claim.check)
     for each in tried:
         world.store.update_attempt(each.id, {"state": "released"})
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from styx.driver import Node, NodeState, Place
 from styx.errors import DeadlineExceeded, StyxError, TransientError
 from styx.provision.world import World
+from styx.state.rows import Attempt
 
 T = TypeVar("T")
 
@@ -25,6 +26,14 @@ GONE = frozenset({NodeState.TERMINATED})
 def living(nodes: Sequence[Node]) -> list[Node]:
     """Those that still exist, failed ones included: a failed machine may bill."""
     return [node for node in nodes if node.state not in GONE]
+
+
+def hidden_until(world: World, attempts: Iterable[Attempt], lag_s: float) -> float:
+    """Unix time until which a listing may not show what these attempts made.
+
+    One that has not ended may have asked its cloud in the very moment in which its client died, which was just now.
+    """
+    return max(((each.ended_at or world.now()).timestamp() for each in attempts), default=0.0) + lag_s
 
 
 def remove(

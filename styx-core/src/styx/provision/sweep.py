@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from styx.driver import Leftover, Node, Place
-from styx.errors import DeadlineExceeded, NotExecutable, StyxError
+from styx.errors import DeadlineExceeded, NotExecutable, StyxError, WrongState
 from styx.provision import teardown
 from styx.provision.removal import living, patiently, quietly, remove
 from styx.provision.world import World, holder_is_dead
@@ -179,7 +179,7 @@ def end(world: World, seen: Survey) -> dict[tuple[str, str], StyxError]:
     def close(row: ClusterRow) -> tuple[ClusterRow, StyxError | None]:
         if any((place.cloud, place.account, place.region) in dead for place in teardown.places_tried(world, row)):
             return row, DeadlineExceeded(f"{row.name} was left as it is: one of its places can't be listed")
-        return row, quietly(lambda: teardown.down(world, row, lambda _: None, deadline_s=END_S))
+        return row, quietly(lambda: teardown.down(world, row, lambda _: None, deadline_s=END_S, only=ABANDONED))
 
     ended = {row.key: error for row, error in _at_once(close, seen.abandoned)}
     groups: dict[tuple[Place, str | None], list[Found]] = {}
@@ -217,6 +217,9 @@ def _end_group(world: World, where: tuple[Place, str | None], things: Sequence[F
 def _end_stray(world: World, each: Found) -> None:
     assert isinstance(each.thing, Node)
     node = each.thing
+    row = world.store.cluster_by_key(node.cluster)
+    if row is not None and node.id in {known.id for known in row.nodes}:
+        raise WrongState(f"{node.id} was left as it is: {row.name} has taken it up meanwhile")
     driver = world.provisioner(each.place.cloud)
     deadline = world.timestamp() + END_S
     patiently(world, deadline, lambda: driver.terminate([node]))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from styx.driver import Node, NodeState, Place
 from styx.errors import DeadlineExceeded, StyxError, UnsupportedError, WrongState
 from styx.provision import budgets, ledger
 from styx.provision.claim import Claim, claimed
-from styx.provision.removal import REMOVAL_DEADLINE_S, patiently, quietly, remove
+from styx.provision.removal import REMOVAL_DEADLINE_S, hidden_until, patiently, quietly, remove
 from styx.provision.request import forget_keys
 from styx.provision.steps import step
 from styx.provision.world import World
@@ -39,7 +39,13 @@ def places_tried(world: World, row: ClusterRow) -> list[Place]:
 
 
 def down(
-    world: World, row: ClusterRow, quiesce: Quiesce, *, purge: bool = False, deadline_s: float = REMOVAL_DEADLINE_S
+    world: World,
+    row: ClusterRow,
+    quiesce: Quiesce,
+    *,
+    purge: bool = False,
+    deadline_s: float = REMOVAL_DEADLINE_S,
+    only: Collection[ClusterState] | None = None,
 ) -> None:
     """End a cluster for good, in every place that was ever tried. Resumable; safe to repeat.
 
@@ -49,13 +55,18 @@ def down(
         quiesce: Keeps the logs of nodes that still answer.
         purge: Forget the record even when something could not be removed; waits less for clouds that do not answer.
         deadline_s: How long each place may take.
+        only: States in which it may be ended: another client may have taken it up since `row` was read.
 
     Raises:
+        WrongState: It is in another state than those.
         StyxError: Something could not be removed; the record stays and says what remains.
     """
     with claimed(world, row) as claim:
-        if claim.row().state is ClusterState.TERMINATED:
+        found = claim.row().state
+        if found is ClusterState.TERMINATED:
             return
+        if only is not None and found not in only:
+            raise WrongState(f"{row.name} was left as it is: another client took it up, and it is {found} now")
         op = operation("down")
         row = claim.update(state=ClusterState.TERMINATING, note=None)
         world.tell(row.key, op, "intend", "done", f"end {row.name}")
@@ -76,12 +87,12 @@ def _remove_everywhere(claim: Claim, row: ClusterRow, deadline_s: float) -> None
     """Every place is tried, whatever the others say; the first error is raised at the end, naming all that remains."""
     world = claim.world
     failures: list[tuple[Place, StyxError]] = []
-    newest = max((each.started_at.timestamp() for each in world.store.attempts(row.key)), default=0.0)
+    open_attempts = [each for each in world.store.attempts(row.key) if each.state != "released"]
     for place in places_tried(world, row):
         try:
             lag_s = world.cloud(place.cloud).limits.listing_lag_s
             known = row.nodes if place == row.place else ()
-            not_before = newest + lag_s
+            not_before = hidden_until(world, (each for each in open_attempts if each.place == place), lag_s)
             remove(world, place, row.key, known=known, not_before=not_before, check=claim.check, deadline_s=deadline_s)
         except StyxError as error:
             claim.check()
