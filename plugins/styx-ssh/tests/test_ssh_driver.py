@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,6 +242,42 @@ def test_terminate_never_touches_a_lease_of_somebody_else(door: FolderDoor) -> N
     assert his.id == node.id
     ours.terminate([node])
     assert [each.id for each in theirs.nodes(his.place, None)] == [his.id]
+
+
+@pytest.mark.parametrize("field", ["cluster", "token", "store"])
+def test_a_lease_with_a_path_in_it_is_nobodys(door: FolderDoor, field: str) -> None:
+    """Any user of the host may have written it, with our installation's id."""
+    ours = driver(door)
+    (node,) = ours.create(request(ours))
+    path = door.root / node.id.partition("/")[2] / "lease" / "styx.lease"
+    lease = json.loads(path.read_text())
+    path.write_text(json.dumps({**lease, field: "../../../../tmp/x"}, separators=(",", ":")))
+    assert [one.state for one in ours.nodes(node.place, None) if one.cluster != node.cluster] == []
+    assert "cannot be read" in "".join(ours.check().notes)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make what another user has made")
+def test_what_another_user_has_put_beside_an_agent_is_not_run(door: FolderDoor, tmp_path: Path) -> None:
+    ours = driver(door)
+    (node,) = ours.create(request(ours))
+    host = node.id.partition("/")[2]
+    uid = 4_000_000_000 + os.getpid()
+    base = Path(f"/var/tmp/styx-agent-{uid}")
+    state = base / node.cluster / "0"
+    state.mkdir(parents=True)
+    try:
+        (state / "agent-x.pyz").write_text(f"open({str(tmp_path / 'caught')!r}, 'w')\n")
+        os.chown(base, 1, 1)
+        door.program(host, "id", f"echo {uid}")
+        (door.root / host / "sky_workdir").mkdir()
+        lease = door.root / host / "lease" / "styx.lease"
+        os.chown(lease, 1, 1)
+        ours.terminate([node.model_copy(update={"data": {"keep_workdir": False}})])
+        assert not (tmp_path / "caught").exists()
+        assert state.exists()
+        assert (door.root / host / "sky_workdir").exists()
+    finally:
+        shutil.rmtree(base)
 
 
 def test_a_node_that_ends_itself_frees_the_host_and_says_so(door: FolderDoor) -> None:

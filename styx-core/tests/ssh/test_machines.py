@@ -72,11 +72,25 @@ def test_a_machine_that_was_switched_off_brings_its_agent_back_by_itself(boot, c
     host = boot(user="ubuntu", authorized_keys=[], user_data=cloud_config(request))
     assert keys.public_only(host.host_key) == keys.public_only(keys.host_key(client.folders, KEY).public)
     connection = ensure_agent(client.transport(reach(host), f"{KEY}/0"), KEY, 0, agent)
+    client.transport(reach(host), f"{KEY}/0").put(
+        b'#!/bin/sh\nid -un >>/tmp/who\nexec /usr/bin/python3 "$@"\n',
+        "/home/ubuntu/.styx-agent/python/bin/python3",
+        mode=0o755,
+    )
     connection.close()
     client.logins.close()
+    trap = f"/var/tmp/styx-agent-7/{KEY}/9"  # root's own folder, by a link, and a program that is not root's
+    script = f"""
+    mkdir -p {trap[:-2]} && ln -s /tmp {trap} && cd /tmp && touch identity.json
+    echo 'open("/tmp/caught", "w")' >__main__.py && python3 -m zipfile -c agent-x.pyz __main__.py
+    chown ubuntu identity.json agent-x.pyz
+    """
+    assert host.run(["sh", "-c", script]).returncode == 0
     host.kill()
     host.start()
     assert comes_true(lambda: b"styx-agent" in host.run(["ps", "-eo", "comm"]).stdout)
+    assert set(host.run(["cat", "/tmp/who"]).stdout.split()) == {b"ubuntu"}  # never as root, who runs the script
+    assert host.run(["ls", "/tmp/caught"]).returncode != 0
     owner = host.run(["ps", "-o", "user=", "-C", "styx-agent"]).stdout.decode().split()
     assert owner == ["ubuntu"]
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import paramiko
 import pytest
@@ -14,6 +17,7 @@ from paramiko import common
 from styx.driver import SshFailed
 from styx.errors import DeadlineExceeded
 from styx.transport.base import write_all
+from styx.transport.ssh import scripts
 from styx.transport.ssh.connection import Gate
 
 pytestmark = pytest.mark.debian("openssh-server", "sshd")
@@ -205,3 +209,26 @@ def test_a_server_that_goes_away_is_named_lost(sshd, client):
     assert time.monotonic() - began < 60
     sshd.start()
     assert node.run(("echo", "back")).stdout == b"back\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make what another user has made")
+def test_a_folder_that_somebody_else_has_made_for_our_agents_is_refused(tmp_path):
+    """Agents are kept in /var/tmp where the home lies on a network; anybody may write there."""
+    uid = 4_100_000_000 + os.getpid()
+    for name, says in (("id", str(uid)), ("stat", "nfs")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {says}\n")
+        (tmp_path / name).chmod(0o755)
+    folder = Path(f"/var/tmp/styx-agent-{uid}")
+    env = {"PATH": f"{tmp_path}:{os.defpath}", "HOME": str(tmp_path)}
+
+    def probe():
+        return subprocess.run(["sh", "-c", scripts.PROBE], env=env, capture_output=True, text=True)
+
+    try:
+        assert probe().stdout.splitlines()[-1] == str(folder)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        os.chown(folder, 1, 1)
+        assert (probe().returncode, probe().stdout) == (96, "")
+        assert probe().stderr == f"{folder} belongs to somebody else\n"
+    finally:
+        folder.rmdir()

@@ -19,14 +19,18 @@ _SETTLED_S = 300.0
 """A note in the book may be this much older than the lease it announces."""
 
 
+_WORD = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What becomes a part of paths and patterns on the host, where any user may have written the lease."""
+
+
 class Lease(Value):
     """Who has a host. Readable by every user of the host, so nothing in it is secret."""
 
     version: int = 1
-    store: str
-    cluster: str
-    rank: int
-    token: str
+    store: str = Field(pattern=_WORD)
+    cluster: str = Field(pattern=_WORD)
+    rank: int = Field(ge=0)
+    token: str = Field(pattern=_WORD)
     owner: str
     since: datetime
     pool: str

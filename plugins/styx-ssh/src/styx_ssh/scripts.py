@@ -99,7 +99,9 @@ CHANGE = (
 case $(cat "$folder/styx.lease" 2>/dev/null) in
 *"\"token\":\"$2\""*)
     umask 022
-    cat > "$folder/.styx.new.$2.change" && mv -f "$folder/.styx.new.$2.change" "$folder/styx.lease"
+    new=$folder/.styx.new.$2.change
+    rm -f "$new"
+    (set -C; cat > "$new") && mv -f "$new" "$folder/styx.lease"
     ;;
 esac
 lease
@@ -114,6 +116,7 @@ clean() {
     for base in "$HOME/.styx-agent" "/var/tmp/styx-agent-$(id -u)"; do
         state=$base/$cluster/$rank
         [ -d "$state" ] || continue
+        case $base in /var/tmp/*) [ -O "$base" ] && [ -O "$state" ] || continue ;; esac # anybody may write there
         for agent in "$state"/*.pyz; do
             [ -f "$agent" ] || continue
             for python in python3 /usr/bin/python3 /usr/local/bin/python3 "$HOME"/.styx-agent/python/bin/python3; do
@@ -143,6 +146,7 @@ case $(cat "$folder/styx.lease" 2>/dev/null) in
 *"\"token\":\"$token\""*) ours=yes ;;
 *) ours=no keep=keep ;;
 esac
+[ -O "$folder/styx.lease" ] || keep=keep # what somebody else wrote there destroys nothing
 clean
 [ -z "$trouble" ] || printf 'trouble=%.300s\n' "$(echo "$trouble" | tail -n 1)"
 [ -n "$trouble" ] || [ $ours = no ] || rm -f "$folder/styx.lease"

@@ -13,7 +13,8 @@ _FIND = (
     "/usr/local/bin/python3 /opt/*/bin/python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 "
     'python3.8 python; do case $("$c" -V 2>&1) in "Python 3."[89]*|"Python 3."[1-9][0-9]*) '
     'p=$(command -v "$c"); break;; esac; done; case $(stat -f -c %T "$h" 2>/dev/null) in '
-    "nfs*|lustre|fuse*|smb*|cifs|beegfs|gpfs|ceph|afs) s=/var/tmp/styx-agent-$(id -u);; esac; "
+    'nfs*|lustre|fuse*|smb*|cifs|beegfs|gpfs|ceph|afs) s=/var/tmp/styx-agent-$(id -u); mkdir -m 700 "$s" 2>/dev/null; '
+    '[ -O "$s" ] && [ ! -L "$s" ] || { echo "$s belongs to somebody else" >&2; exit 96; };; esac; '
 )
 PROBE = f"""{_FIND}printf '%s\\n' {MARK} "$h" "$p" "$s\""""
 """Prints the mark, then home, Python (empty: none) and the folder of agents."""
