@@ -146,6 +146,29 @@ esac""",
     assert not list(node.state_folder.glob("login-*"))
 
 
+def test_a_password_does_not_outlive_an_agent_that_died_during_a_pull(tools, until):
+    node, folder = tools
+    (folder / "pulling").touch()
+    stub(
+        folder,
+        "docker",
+        f"""case "$*" in
+*password-stdin*) cat > "$DOCKER_CONFIG/config.json" ;;
+ps*) ;;
+pull*) while [ -e {folder}/pulling ]; do sleep 0.1; done ;;
+*) exit 1 ;;
+esac""",
+    )
+    login = {"server": "registry.example.org", "username": "me", "password": "canary-5f2b"}
+    node.call("container.start", image="tool:1", login=login)
+    until(lambda: "pulling" in node.call("container.wait", wait_s=0)["message"])
+    assert list(node.state_folder.glob("login-*/config.json"))
+    node.kill("agent")
+    (folder / "pulling").unlink()
+    assert "the agent was restarted" in node.call("container.wait", wait_s=0)["message"]
+    assert not list(node.state_folder.glob("login-*"))
+
+
 def test_a_job_waits_for_no_container_that_failed(tools):
     node, folder = tools
     stub(folder, "docker", 'case "$1" in ps) ;; pull) echo "no such host" >&2; exit 1 ;; *) exit 1 ;; esac')

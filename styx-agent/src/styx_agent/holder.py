@@ -21,6 +21,7 @@ NONE, STARTING, READY, FAILED = "none", "starting", "ready", "failed"
 _PULL_S = 3600.0
 _WRITABLE = '[ -w "$HOME" ] && echo writable; exit 0'
 _PROBE = ': > "$1"'
+_LOGIN = "login-"
 
 
 class Holder:
@@ -47,6 +48,7 @@ class Holder:
         self._message = str(record.get("message") or "")
         if self._stage == STARTING:
             self._stage, self._message = FAILED, "the agent was restarted while the container was made"
+            _forget_logins(state.root)
 
     @property
     def contained(self) -> bool:
@@ -188,7 +190,7 @@ class Holder:
         import shutil  # here: most nodes run no image, and a start does without these two
         import tempfile
 
-        folder = tempfile.mkdtemp(prefix="login-", dir=self._state.root)
+        folder = tempfile.mkdtemp(prefix=_LOGIN, dir=self._state.root)
         try:
             problem = self._pull_with(box, image, login, limit_s, folder)
         finally:
@@ -273,6 +275,15 @@ def _writes_as_somebody_else(box: Box) -> bool:
     finally:
         container.call(container.inside(box, "sh", "-c", 'rm -f "$1"', "sh", probe))
         files.remove(probe)
+
+
+def _forget_logins(root: str) -> None:
+    """Remove what an agent that died in the middle of a pull has left: docker keeps passwords in such a folder."""
+    import shutil
+
+    for name in os.listdir(root):
+        if name.startswith(_LOGIN):
+            shutil.rmtree(os.path.join(root, name), ignore_errors=True)
 
 
 def _is_here(box: Box, image: str) -> bool:

@@ -163,7 +163,7 @@ def test_machines_that_are_made_anew_under_the_same_key_are_trusted_anew(sshd, c
 
 def test_a_driver_is_told_by_the_users_own_known_hosts(sshd, client):
     line = f"[127.0.0.1]:{sshd.port} {sshd.host_key}\n"
-    (client.user_home / ".ssh/known_hosts").write_text(f"# comment\nnonsense\n{line}")
+    (client.user_home / ".ssh/known_hosts").write_text(f"# comment\nnonsense\nother ssh-ed25519 AAA\n\n{line}")
     assert client.logins.run(sshd.reach(), ("echo", "x")).stdout == b"x\n"
     assert client.said == []
     sshd.stop()
@@ -199,6 +199,9 @@ def test_a_proxy_command_carries_the_connection_and_ends_with_it(sshd, client):
     [
         ({"options": {"ForwardX11": "yes"}}, "not an SSH option"),
         ({"host": "a b"}, "not a host name"),
+        ({"host": "a$(b)"}, "not a host name"),
+        ({"host": "-oProxyCommand=x"}, "not a host name"),
+        ({"user": "ubuntu;reboot"}, "not a login name"),
         ({"options": {"ProxyCommand": "x\nHost *"}}, "holds a line end"),
         ({"jump": "user@"}, "is not [user@]host[:port]"),
         ({"options": {"ConnectTimeout": "soon"}}, "not a number"),

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from styx.errors import LocalIOError, NotExecutable, UsageError
+from styx.errors import DeadlineExceeded, LocalIOError, NotExecutable, UsageError
 from styx.models.forwards import PortForward, parse_forward
 from styx.transport.local import LocalTransport
 from styx.transport.ssh import configfile
+from styx.transport.ssh.forward import Forwarder
 from styx.transport.ssh.keys import login_key
 
 pytestmark = pytest.mark.debian("openssh-server", "sshd")
@@ -75,6 +76,17 @@ def test_connections_are_carried_side_by_side_on_one_login(sshd, client, echo):
     with pytest.raises(OSError):
         ask(port, b"x")
     assert sshd.log().count("Accepted publickey") == 1
+
+
+def test_a_connection_that_no_login_carries_ends_and_says_why():
+    def busy():
+        raise DeadlineExceeded("waited 120 s for other logins to that host")
+
+    said: list[str] = []
+    carried = Forwarder([PortForward(0, 80)], busy, said.append)
+    with contextlib.closing(carried), contextlib.suppress(ConnectionResetError):
+        assert ask(carried.forwards[0].local, b"x") == b""
+    assert "waited 120 s" in said[0]
 
 
 def test_a_port_in_use_is_named_and_nothing_is_left_open(sshd, client, echo):

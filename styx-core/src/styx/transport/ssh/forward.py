@@ -10,8 +10,7 @@ from typing import Any
 
 import paramiko
 
-from styx.driver import SshFailed
-from styx.errors import LocalIOError
+from styx.errors import LocalIOError, StyxError
 from styx.models.forwards import PortForward
 from styx.transport.ssh.login import Login
 
@@ -68,7 +67,7 @@ class Forwarder:
         try:
             login = self._login()
             channel = login.tunnel(login.hop, forward.host, forward.remote)
-        except SshFailed as error:
+        except StyxError as error:
             self._say(f"no connection to {forward.host}:{forward.remote} of the node: {error.message}")
             stream.close()
             return

@@ -98,17 +98,26 @@ class Trust:
         return {str(name): str(key) for name, key in value.items()} if isinstance(value, dict) else {}
 
     def _users_own(self, hop: Hop) -> list[str]:
-        from paramiko.hostkeys import HostKeys, InvalidHostKey
+        from paramiko.hostkeys import HostKeyEntry, HostKeys, InvalidHostKey
         from paramiko.ssh_exception import SSHException
 
-        found: list[str] = []
-        known = HostKeys()
-        with contextlib.suppress(OSError, SSHException, InvalidHostKey, ValueError):
-            known.load(str(self._known_hosts))
+        try:
+            lines = self._known_hosts.read_text(encoding="utf-8", errors="replace").splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:  # to go on would be to trust whoever answers
+            raise LocalIOError(f"{self._known_hosts} can't be read: {error.strerror or error}") from None
         address = hop.host if hop.port == 22 else f"[{hop.host}]:{hop.port}"
-        for name in dict.fromkeys((hop.known_as or hop.name, address)):
-            for kind, key in (known.lookup(name) or {}).items():
-                found.append(f"{kind} {key.get_base64()}")
+        found: list[str] = []
+        for line in lines:
+            one = HostKeys()  # for each line: one that paramiko can't read must not hide those after it
+            with contextlib.suppress(SSHException, InvalidHostKey, ValueError):
+                if (entry := HostKeyEntry.from_line(line.strip())) is None:
+                    continue
+                for name in entry.hostnames:
+                    one.add(name, entry.key.get_name(), entry.key)
+                for name in dict.fromkeys((hop.known_as or hop.name, address)):
+                    found += [f"{kind} {key.get_base64()}" for kind, key in (one.lookup(name) or {}).items()]
         return list(dict.fromkeys(found))
 
 

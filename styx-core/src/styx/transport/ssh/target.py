@@ -144,11 +144,18 @@ def _checked(reach: Ssh) -> dict[str, str]:
     ]
     every = {"host": reach.host, "user": reach.user, "jump": reach.jump or "", **reach.options}
     faults += [Fault("holds a line end", field=name) for name, value in every.items() if set(value) & set("\r\n\0")]
-    if not reach.host or any(part.isspace() for part in reach.host):
+    if not reach.host or _is_odd(reach.host) or any(part.isspace() for part in reach.host):
         faults.append(Fault("is not a host name", field="host", value=reach.host))
+    if _is_odd(reach.user):
+        faults.append(Fault("is not a login name", field="user", value=reach.user))
     if faults:
         raise InvalidInput(faults)
     return {known[name.lower()]: value for name, value in reach.options.items()}
+
+
+def _is_odd(name: str) -> bool:
+    """Whether a name, which a cloud may have told, holds what a shell acts on: proxy commands have it (%h, %r)."""
+    return name.startswith("-") or name.endswith("\\") or bool(set(name) & set("'`\"$;&<>|(){}"))
 
 
 def _route(host: str, given: Mapping[str, str], config: UserConfig, *, pinned: str | None, left: int) -> Route:
