@@ -19,6 +19,7 @@ from styx.api import (
     ClusterView,
     CostGroup,
     CostView,
+    Event,
     JobView,
     LaunchOptions,
     LaunchPlan,
@@ -96,6 +97,7 @@ class FakeClient:
     tail_raises: BaseException | None = None
     closed: bool = False
     ssh_included: bool = False
+    events_of_down: list[Event] = field(default_factory=list)
 
     def _ask(self, *what: Any) -> None:
         self.asked.append(what)
@@ -175,6 +177,9 @@ class FakeClient:
 
     def down(self, names: Sequence[str], say: Say | None = None, *, purge: bool = False) -> list[str]:
         self._ask("down", tuple(names), purge)
+        for event in self.events_of_down:
+            if say is not None:
+                say(event)
         return list(names)
 
     def autostop(

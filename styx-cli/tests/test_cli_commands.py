@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from styx.api import CheckView, ClusterState, CostGroup, CostItem, CostView, LogLine, Orphan, PermissionsView, Story
+from styx.api import (
+    CheckView,
+    ClusterState,
+    CostGroup,
+    CostItem,
+    CostView,
+    Event,
+    LogLine,
+    Orphan,
+    PermissionsView,
+    Story,
+)
 from styx.errors import CapacityError, Interrupted
 
 
@@ -363,6 +374,19 @@ def test_mutating_verbs(client: Any, cli: Any, made: Any) -> None:
     assert out(cli("stop", "a", "--json")) == ["a"]
     assert out(cli("down", "--all", "--purge", "--json")) == ["a", "b"]
     assert client.did("down") == [("down", ("a", "b"), True)]
+    client.events_of_down = [
+        Event(
+            cluster=made.cluster("b").key,
+            operation="down-1",
+            step="forget",
+            phase="note",
+            at=datetime.now(UTC),
+            message="may bill",
+        )
+    ]
+    purged = cli("down", "a", "b", "--purge", "-y").err
+    assert "ended: a\n" in purged
+    assert "forgotten: b; `styx sweep` finds" in purged
     assert "started: b" in cli("start", "--all", "-i", "5", "--down").err
     assert client.did("autostop") == [("autostop", ("b",), 5, True, "jobs_and_ssh")]
     cli("autostop", "a", "-y")

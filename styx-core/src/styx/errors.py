@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from styx.driver import Node
@@ -82,6 +82,12 @@ class StyxError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def retold(self, message: str) -> Self:
+        """The same error, which now says this: for who knows more about it than its maker."""
+        self.message = message
+        self.args = (message,)
+        return self
 
 
 class UsageError(StyxError):

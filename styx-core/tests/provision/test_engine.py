@@ -13,6 +13,7 @@ from styx.errors import (
     NoPlaceLeft,
     NotExecutable,
     NotFound,
+    StyxError,
     UnsupportedError,
     UsageError,
     WrongState,
@@ -181,6 +182,22 @@ def test_purge_forgets_and_says_so(bench: Bench) -> None:
     bench.cloud.relent()
     assert bench.client.sweep(delete=True).orphans
     assert bench.alive() == []
+
+
+def test_a_failing_down_names_each_cluster_and_what_is_still_there(bench: Bench) -> None:
+    bench.launch("c")
+    bench.launch("d")
+    bench.cloud.refuse("delete_machine", "internal_weird", times=None)
+    with pytest.raises(StyxError) as failed:
+        bench.client.down(["c", "d"])
+    lines = sorted(failed.value.message.splitlines())
+    assert [line[:3] for line in lines] == ["c: ", "d: "]
+    for line, one in zip(lines, bench.client.status(), strict=True):
+        assert "still there: " in line
+        assert "still there: " in (one.note or "")
+    assert str(failed.value) == failed.value.message
+    bench.cloud.relent()
+    assert sorted(bench.client.down(["c", "d"])) == ["c", "d"]
 
 
 def test_preemption_is_seen_and_a_relaunch_replaces_it(bench: Bench) -> None:

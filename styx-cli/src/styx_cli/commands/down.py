@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from styx.api import Say
 from styx_cli.app import app_of
 from styx_cli.flags import expands
 from styx_cli.options import AllFlag, ClustersArgument, ConfigFlag, OutputFlags, YesFlag, command_app
+
+if TYPE_CHECKING:
+    from styx.api import Event
 
 
 @expands
@@ -37,13 +40,22 @@ def down(
     from styx_cli.targets import chosen
 
     with app.client(config) as client:
+        forgotten: set[str] = set()
 
         def end(names: Sequence[str], say: Say | None) -> list[str]:
-            return client.down(names, say, purge=purge)
+            def told(event: Event) -> None:
+                if (event.step, event.phase) == ("forget", "note"):
+                    forgotten.update(view.name for view in views if view.key == event.cluster)
+                if say is not None:
+                    say(event)
+
+            return [name for name in client.down(names, told, purge=purge) if name not in forgotten]
 
         views = chosen(client, clusters, every=every)
         note = " for good, with its disks" if len(views) == 1 else " for good, with their disks"
         act(app, "down", "ended", views, clusters or (), end, yes=yes, as_json=as_json, note=note)
+        if forgotten:
+            app.note(f"forgotten: {', '.join(sorted(forgotten))}; `styx sweep` finds what may be left of it")
 
 
 app = command_app(down)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -260,21 +261,26 @@ class InProcess(CatalogCalls):
         return self._each(names, lambda row: jobs_of.set_lease(self.world, row, lease))
 
     def _each(self, names: Sequence[str], action: Callable[[ClusterRow], None]) -> list[str]:
-        """Act on every cluster; one that fails does not keep the others, and its error is raised at the end."""
+        """Act on every cluster; one that fails does not keep the others, and the errors are raised at the end."""
         rows = launch.names_matching(self.world, names)
-        errors: list[StyxError] = []
+        errors: list[tuple[str, StyxError]] = []
+
+        def named(name: str, error: StyxError) -> bool:
+            return name in re.findall(r"[\w.-]*\w", error.message)
 
         def attempt(row: ClusterRow) -> str | None:
             try:
                 action(row)
             except StyxError as error:
-                errors.append(error)
+                errors.append((row.name, error))
                 return None
             return row.name
 
         done = [name for name in nodeup.in_parallel(attempt, rows) if name] if rows else []
         if errors:
-            raise errors[0]
+            lines = [error.message if named(name, error) else f"{name}: {error.message}" for name, error in errors]
+            lines += [f"done all the same: {', '.join(done)}"] if done else []
+            raise errors[0][1].retold("\n".join(lines))
         return done
 
     def _quiesce(self, row: ClusterRow) -> None:

@@ -73,17 +73,24 @@ def remove(
         todo = [node for node in alive if node.id not in asked]
         if todo:
             check()
-            patiently(world, deadline, partial(driver.terminate, todo))
+            try:
+                patiently(world, deadline, partial(driver.terminate, todo))
+            except StyxError as error:
+                raise error.retold(f"{error.message}; still there: {_names(todo)}") from None
             asked.update(node.id for node in todo)
         elif not alive and world.timestamp() >= not_before:
             check()
             if _released(world, place, key, deadline):
                 return
         if world.timestamp() > deadline:
-            names = ", ".join(f"{node.id} ({node.state.value})" for node in alive) or "nothing listed yet"
+            names = _names(alive) or "nothing listed yet"
             raise DeadlineExceeded(f"{place} has not confirmed the end of {key} in time; still there: {names}")
         world.sleep(min(pause_s, limits.min_poll_s))
         pause_s *= 2
+
+
+def _names(nodes: Sequence[Node]) -> str:
+    return ", ".join(f"{node.id} ({node.state.value})" for node in nodes)
 
 
 def _released(world: World, place: Place, key: str, deadline: float) -> bool:

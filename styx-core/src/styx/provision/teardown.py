@@ -105,8 +105,7 @@ def _remove_everywhere(claim: Claim, row: ClusterRow, deadline_s: float) -> None
     if failures:
         _, first = failures[0]
         if len(failures) > 1:
-            first.message = "; ".join(f"{place}: {error.message}" for place, error in failures)
-            first.args = (first.message,)
+            raise first.retold("; ".join(f"{place}: {error.message}" for place, error in failures))
         raise first
 
 
