@@ -27,6 +27,7 @@ from styx_aws import machines
 from styx_aws.config import AwsConfig
 from styx_aws.images import Ami, parameter, user_of
 from styx_aws.network import Subnet, interfaces, ordered, public_subnets
+from styx_aws.session import Clients
 from tests.simcloud.ec2 import ACCOUNT, KEY_ID, SECRET
 
 PLACE = Place(cloud="aws", account=ACCOUNT, region="us-east-1")
@@ -445,6 +446,26 @@ def test_another_installations_things_are_left_alone(aws, make):
     assert {life.instance.id for life in aws.instances()} == {his[0].id, planted}
     assert len([thing for thing in aws.things() if thing.startswith("security-group")]) == 1
     assert not ours.leftovers(PLACE)
+
+
+def test_nothing_of_others_is_removed_where_filters_are_not_applied(aws, make, monkeypatch):
+    theirs = make(store=OTHER_STORE)
+    up(theirs, ask(cluster=f"styx-test-{OTHER_STORE}01", store=OTHER_STORE))
+    aws.backend("us-east-1").create_volume(size=8, zone_name="us-east-1a")
+    before = aws.things()
+    ours = make()
+    for name in ("call", "pages"):
+        real = getattr(Clients, name)
+        monkeypatch.setattr(
+            Clients,
+            name,
+            lambda self, *words, real=real, **more: real(
+                self, *words, **{k: v for k, v in more.items() if k != "Filters"}
+            ),
+        )
+    assert not ours.leftovers(PLACE)
+    ours.release(PLACE, CLUSTER)
+    assert aws.things() == before
 
 
 def test_another_account_is_never_called_empty(aws, make):

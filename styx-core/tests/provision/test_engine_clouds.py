@@ -171,7 +171,8 @@ def test_notes_on_leases() -> None:
         "ends the billing by itself"
         in leases.notes({"max_age_s": 9, "action": "down"}, "X", "down", billing, free=False)[0]
     )
-    assert "ends the billing by itself" in leases.notes(limited, "X", "stop", SelfEnd(kind="none"), free=False)[0]
+    (told,) = leases.notes(limited, "X", "stop", SelfEnd(kind="none"), free=False)
+    assert "ends the billing by itself: when the lease runs out, jobs and machines go on" in told
     assert leases.notes(limited, "X", "stop", None, free=False) == ()
 
 

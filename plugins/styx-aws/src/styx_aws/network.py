@@ -22,7 +22,7 @@ from styx.plugin import (
 from styx_aws.config import AwsConfig
 from styx_aws.errors import GONE
 from styx_aws.session import Clients
-from styx_aws.tags import tags_of
+from styx_aws.tags import carries, tags_of
 
 SSH: Final = 22
 _EVERYTHING: Final = "-1"
@@ -397,8 +397,10 @@ def things(clients: Clients, region: str, filters: list[dict[str, Any]]) -> list
     def listed(action: str, field: str, *more: dict[str, Any]) -> list[dict[str, Any]]:
         asked = {"Filters": [*filters, *more]}
         if action in {"describe_addresses", "describe_placement_groups"}:  # not paged
-            return list(clients.call("ec2", region, action, **asked).get(field) or ())
-        return clients.pages("ec2", region, action, field, **asked)
+            shown = list(clients.call("ec2", region, action, **asked).get(field) or ())
+        else:
+            shown = clients.pages("ec2", region, action, field, **asked)
+        return [one for one in shown if carries(one, filters)]
 
     found: list[Thing] = []
     live = {"Name": "state", "Values": ["open", "active", "disabled"]}

@@ -203,8 +203,8 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
     def _of_request(self, request: NodeRequest, attempt: _Attempt) -> dict[str, Mapping[str, Any]]:
         """Instances of this request by id: as listed, and as launched where the listing lags."""
         filters = tags.filters(request.store, request.cluster, request.token)
-        listed = {str(one["InstanceId"]): one for one in self._instances(request.place.region, filters)}
-        return {**attempt.made, **listed}
+        listed = [one for one in self._instances(request.place.region, filters) if tags.carries(one, filters)]
+        return {**attempt.made, **{str(one["InstanceId"]): one for one in listed}}
 
     def _launch(
         self,

@@ -33,6 +33,12 @@ def filters(store: str, cluster: str | None = None, token: str | None = None) ->
     return [{"Name": f"tag:{name}", "Values": [value]} for name, value in wanted.items() if value is not None]
 
 
+def carries(thing: Mapping[str, Any], wanted: list[dict[str, Any]]) -> bool:
+    """Whether a thing has all tags of `filters`, whole: nothing is removed because a filter was not applied."""
+    named = tags_of(thing)
+    return all(named.get(str(one["Name"]).removeprefix("tag:")) in one["Values"] for one in wanted)
+
+
 def is_ours(thing: Mapping[str, Any], store: str, cluster: str | None) -> bool:
     """Whether a thing carries this installation's key, whole: a filter that AWS did not apply is caught here."""
     named = tags_of(thing)

@@ -66,9 +66,14 @@ def notes(
         )
     if end is not None and end.kind != "none" and action == "stop" and not end.stops_billing:
         told.append(f"a machine that has stopped itself goes on costing something at {cloud}, such as its disk")
-    elif end is not None and (end.kind == "none" or not end.stops_billing):
+    elif end is not None and end.kind == "none":
+        told.append(
+            f"nothing at {cloud} ends the billing by itself: when the lease runs out, jobs and machines go on, and "
+            "cost money, until `styx down`"
+        )
+    elif end is not None and not end.stops_billing:
         told.append(
             f"nothing at {cloud} ends the billing by itself: when the lease runs out the jobs are ended, but the "
-            "machines cost money until `styx down` or `styx sweep`"
+            "machines cost money until `styx down`"
         )
     return tuple(told)
