@@ -256,6 +256,14 @@ def test_a_lease_with_a_path_in_it_is_nobodys(door: FolderDoor, field: str) -> N
     assert "cannot be read" in "".join(ours.check().notes)
 
 
+def test_a_note_beside_it_does_not_end_a_living_lease(door: FolderDoor) -> None:
+    ours = driver(door)
+    (node,) = ours.create(request(ours))
+    lease = door.root / node.id.partition("/")[2] / "lease" / "styx.lease"
+    lease.with_name(f"styx.ended.{node.cluster}-0").write_text(lease.read_text())
+    assert [one.state for one in ours.nodes(node.place, node.cluster)] == [NodeState.RUNNING]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make what another user has made")
 def test_what_another_user_has_put_beside_an_agent_is_not_run(door: FolderDoor, tmp_path: Path) -> None:
     ours = driver(door)

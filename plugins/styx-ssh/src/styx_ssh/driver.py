@@ -318,6 +318,8 @@ class SshPools(Driver[SshConfig], QuotesLive, OpensPorts, EndsItself):
             yield self._running(lease, reach)
         for text in look.all("ended"):
             ended = parse(text)
+            if isinstance(lease, Lease) and isinstance(ended, Lease) and ended.token == lease.token:
+                continue  # it holds the host, whatever somebody has written beside it
             if isinstance(ended, Lease) and ended.store == self.context.store:
                 node = _node(ended, reach, NodeState.TERMINATED)
                 cause = Ended(cause="requested", message="it ended by itself: its lease was over")
