@@ -11,7 +11,7 @@ import pytest
 from styx.api import LaunchOptions
 from styx.driver import CatalogRow, FeatureSet, Node, NodeState, Place, SelfEnd
 from styx.errors import CredentialsError, NoPlaceLeft, UnsupportedError
-from styx.provision import leases, sweep
+from styx.provision import leases, sweep, volumes
 from styx.state.rows import ClusterRow, ClusterState
 from styx.testing.fakecloud import FakeDriver
 from tests.enginebench import Bench
@@ -292,3 +292,20 @@ def test_ctrl_c_waits_for_the_create_in_flight(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(KeyboardInterrupt):
         guard.call("x.create", lambda: ended.append(time.sleep(0.1)), 5.0, lambda _: None, interrupted_s=30.0)
     assert (len(ended), waits) == (1, [5.0, 30.0])
+
+
+def test_no_verb_acts_with_the_credentials_of_another_account(bench: Bench) -> None:
+    bench.launch()
+    world = bench.client.world
+    row = world.store.cluster("c")
+    assert row is not None
+    driver = world.provisioner("fake")
+    world.accounts[world.cloud("fake")] = "acct-2"
+    acts = (driver.terminate, driver.stop, driver.start, lambda nodes: driver.open_ports(nodes, [80]))
+    for act in acts:
+        with pytest.raises(CredentialsError, match="acct-2"):
+            act(row.nodes)
+    with pytest.raises(CredentialsError, match="acct-2"):
+        volumes._call(world, row.nodes[0].place, "delete_volume", lambda: None)
+    world.accounts.clear()
+    assert len(ids(bench)) == 1

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from styx.driver import Ended, Node, NodeState, Place, Problem
+from styx.provision import world
 from styx.provision.reconcile import SETTLED, judge
 from styx.state.rows import ClusterRow, ClusterState
 
@@ -131,3 +132,14 @@ def test_never_up_unless_every_node_runs(state: ClusterState, nodes: list[Node])
 def test_an_answer_for_everything(state: ClusterState, nodes: list[Node], abandoned: bool) -> None:
     if state is not ClusterState.TERMINATED:
         judge(row(state, num_nodes=3), nodes, abandoned=abandoned)
+
+
+def test_a_process_of_another_container_is_never_called_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers may share the home and the host name, and do not see each other's processes."""
+    mine = world.new_holder()
+    host, pid, _, nonce = mine.split(":")
+    gone = f"{host}:{pid}:1:{nonce}"
+    assert not world.holder_is_dead(mine)
+    assert world.holder_is_dead(gone)
+    monkeypatch.setattr(world.os, "readlink", lambda _: "pid:[17]")
+    assert not world.holder_is_dead(gone)

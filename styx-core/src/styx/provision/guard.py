@@ -117,6 +117,10 @@ class Guarded:
                 hint=f"use the credentials of {place.account}, or run `styx check {self.name}` to launch with these",
             )
 
+    def _require_accounts(self, nodes: Sequence[Node]) -> None:
+        for place in dict.fromkeys(node.place for node in nodes):
+            self.require_account(place)
+
     def _call(self, verb: str, action: Callable[[], T], deadline_s: float = CALL_DEADLINE_S) -> T:
         return call(f"{self.name}.{verb}", action, deadline_s, self._observe)
 
@@ -147,6 +151,7 @@ class Guarded:
 
     def terminate(self, nodes: Sequence[Node]) -> None:
         """See `Provisioner.terminate`."""
+        self._require_accounts(nodes)
         self._call("terminate", lambda: self.inner.terminate(nodes))
 
     def release(self, place: Place, cluster: str) -> None:
@@ -184,16 +189,19 @@ class Guarded:
     def stop(self, nodes: Sequence[Node]) -> None:
         """See `Stoppable.stop`."""
         self._need(Stoppable, "stop machines")
+        self._require_accounts(nodes)
         self._call("stop", lambda: cast(Stoppable, self.inner).stop(nodes))
 
     def start(self, nodes: Sequence[Node]) -> Sequence[Node]:
         """See `Stoppable.start`."""
         self._need(Stoppable, "start machines")
+        self._require_accounts(nodes)
         return self._call("start", lambda: cast(Stoppable, self.inner).start(nodes), CREATE_DEADLINE_S)
 
     def open_ports(self, nodes: Sequence[Node], ports: Sequence[int]) -> None:
         """See `OpensPorts.open_ports`."""
         self._need(OpensPorts, "open ports")
+        self._require_accounts(nodes)
         self._call("open_ports", lambda: cast(OpensPorts, self.inner).open_ports(nodes, ports))
 
     def prepare_self_action(self, nodes: Sequence[Node], action: str) -> None:

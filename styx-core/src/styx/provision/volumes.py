@@ -122,6 +122,7 @@ def _listed(world: World, place: Place) -> Sequence[Leftover]:
 
 
 def _call(world: World, place: Place, verb: str, action: Callable[[], T]) -> T:
+    world.provisioner(place.cloud).require_account(place)
     return call(f"{place.cloud}.{verb}", action, CALL_DEADLINE_S, world.observe)
 
 

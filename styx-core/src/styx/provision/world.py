@@ -173,14 +173,23 @@ def current_user(environ: Mapping[str, str]) -> str:
 
 def new_holder() -> str:
     """A fresh holder name for this process."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}:{uuid.uuid4().hex[:8]}"
+    return f"{_host()}:{os.getpid()}:{_started(os.getpid())}:{uuid.uuid4().hex[:8]}"
+
+
+def _host() -> str:
+    """This machine and its space of process ids: containers that share a name and a home see not each other's."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return socket.gethostname()
+    return f"{socket.gethostname()}/{''.join(filter(str.isdigit, space))}"
 
 
 def holder_is_dead(holder: str) -> bool:
     """Whether the process that claimed a cluster is known to be gone: same host, and no such process any more."""
     host, _, rest = holder.partition(":")
     pid, _, rest = rest.partition(":")
-    if host != socket.gethostname() or not pid.isdigit():
+    if host != _host() or not pid.isdigit():
         return False
     started = rest.partition(":")[0]
     return _started(int(pid)) != started
