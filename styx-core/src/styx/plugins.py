@@ -19,13 +19,13 @@ import pluggy
 from pydantic import ValidationError
 
 from styx import discovery, hookspecs
+from styx.classhooks import DriverHooks, StoreHooks
 from styx.driver import (
     CatalogRow,
     CatalogSource,
     Cloud,
     Context,
     DriverConfig,
-    MakesTransport,
     OfferQuery,
     PluginReach,
     Provisioner,
@@ -34,7 +34,7 @@ from styx.driver import (
     capabilities,
 )
 from styx.errors import Fault, InvalidInput, NotExecutable, PluginError, StyxError
-from styx.plugin import API_VERSION, hookimpl
+from styx.plugin import API_VERSION
 from styx.state.folders import HomeFolders
 from styx.transport.ssh.door import Door
 
@@ -70,62 +70,6 @@ class PluginInfo(Value):
     """That a hook plugin answers."""
     error: str | None = None
     """Why it can't be used."""
-
-
-class DriverHooks:
-    """A loaded driver class answers the driver hooks for its own name, after everybody else had the chance to."""
-
-    def __init__(self, name: str, cls: type[Cloud], instance: Callable[[str, type[Any], Context], Any]) -> None:
-        self._name = name
-        self._cls = cls
-        self._instance = instance
-
-    def _as(self, role: type[Any], cloud: str, context: Context) -> Any:
-        fits = cloud == self._name and issubclass(self._cls, role)
-        return self._instance(cloud, self._cls, context) if fits else None
-
-    @hookimpl(trylast=True)
-    def styx_cloud(self, name: str, context: Context) -> Cloud | None:
-        """The driver itself."""
-        answer: Cloud | None = self._as(Cloud, name, context)
-        return answer
-
-    @hookimpl(trylast=True)
-    def styx_catalog(self, cloud: str, context: Context) -> CatalogSource | None:
-        """The driver itself, when it is a catalog."""
-        answer: CatalogSource | None = self._as(CatalogSource, cloud, context)
-        return answer
-
-    @hookimpl(trylast=True)
-    def styx_provisioner(self, cloud: str, context: Context) -> Provisioner | None:
-        """The driver itself, when it is a provisioner."""
-        answer: Provisioner | None = self._as(Provisioner, cloud, context)
-        return answer
-
-    @hookimpl(trylast=True)
-    def styx_make_transport(self, reach: Reach, context: Context) -> Transport | None:
-        """The driver's own way to its nodes, when it has one."""
-        if not isinstance(reach, PluginReach):
-            return None
-        driver: MakesTransport | None = self._as(MakesTransport, reach.cloud, context)
-        return driver.transport(reach) if driver is not None else None
-
-
-class StoreHooks:
-    """A loaded object store class answers for its own scheme."""
-
-    def __init__(self, scheme: str, cls: Any, instance: Callable[[str, Any, Context], Any]) -> None:
-        self._scheme = scheme
-        self._cls = cls
-        self._instance = instance
-
-    @hookimpl(trylast=True)
-    def styx_store(self, scheme: str, context: Context) -> ObjectStore | None:
-        """The store itself."""
-        if scheme != self._scheme:
-            return None
-        made: ObjectStore = self._instance(f"{scheme}://", self._cls, context)
-        return made
 
 
 class Hub:
