@@ -262,6 +262,10 @@ def test_near_misses_lack_one_thing(catalog):
     near = catalog.near_misses(wanted, places)
     assert {row.accelerator_name for row in near} == {"H100"}
     assert max(row.accelerator_count for row in near) == 8
+    mistyped = Requirement(label="it", cloud="aws", region="us-esat-1")
+    everywhere = [Place(cloud="aws", account="me", region=region) for _, region in catalog.regions(["aws"])]
+    assert len(everywhere) > 3
+    assert "us-east-1" in {row.region for row in catalog.near_misses(mistyped, everywhere)}
     nothing = Requirement(label="it", accelerator_name="H100", vcpus=4000, max_usd_per_hour=0.001)
     assert catalog.near_misses(nothing, places)
 

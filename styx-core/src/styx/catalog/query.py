@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import SequenceMatcher
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 PER_PLACE: Final = 4
 """How many offers of a kind are kept in one place: the cheapest wins, the others are for when it refuses."""
+_NAMED: Final = frozenset({"cloud", "region", "zone", "instance_type"})
 NEAR_MISSES: Final = 3
 
 _Stamp = tuple[tuple[str, int, int], ...]
@@ -140,7 +142,7 @@ class Catalog:
                 continue
             for index, condition in enumerate(asked):
                 others = here.filter(all_of([*asked[:index], *asked[index + 1 :]]))
-                results.append(_nearest(others, condition))
+                results.append(_nearest(others, condition, getattr(wanted, condition.what, None)))
             if all(each.is_empty() for each in results):
                 met = pl.sum_horizontal(each.holds.fill_null(False).cast(pl.UInt32) for each in asked)
                 results.append(here.with_columns(met=met).sort("met", descending=True).head(NEAR_MISSES).drop("met"))
@@ -337,9 +339,14 @@ def _cheapest_first(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.sort(*by, nulls_last=True)
 
 
-def _nearest(frame: pl.DataFrame, condition: Condition) -> pl.DataFrame:
-    """Rows that lack just this, the nearest first, each kind of thing once."""
+def _nearest(frame: pl.DataFrame, condition: Condition, asked: object) -> pl.DataFrame:
+    """Rows that lack just this, the nearest first, each kind of thing once; of names those spelled most alike."""
     lacking = frame.filter(~condition.holds.fill_null(False))
+    if condition.what in _NAMED and isinstance(asked, str):
+        each = _cheapest_first(lacking).unique(condition.what, keep="first", maintain_order=True)
+        like = [SequenceMatcher(None, asked, name or "").ratio() for name in each.get_column(condition.what)]
+        alike = sorted(range(len(like)), key=lambda index: -like[index])
+        return each[alike[:NEAR_MISSES]]
     if condition.nearest is None:
         return _cheapest_first(lacking).unique("instance_type", keep="first", maintain_order=True).head(NEAR_MISSES)
     return lacking.sort(condition.nearest, descending=True, nulls_last=True).head(NEAR_MISSES)

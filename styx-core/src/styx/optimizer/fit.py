@@ -52,11 +52,16 @@ def place_checks(wanted: Requirement) -> list[Check]:
         Check(
             f"{field} {value}",
             lambda row, field=field, value=value: getattr(row, field) == value,  # type: ignore[misc]
-            lambda row, field=field: f"{field} {getattr(row, field) or 'unknown'}",  # type: ignore[misc]
+            lambda row, field=field: _where(field, row),  # type: ignore[misc]
         )
         for field, value in pairs
         if value is not None
     ]
+
+
+def _where(field: str, row: CatalogRow) -> str:
+    value = getattr(row, field)
+    return f"{field} {value}" if value else f"region {row.region} as a whole, which has no zones to choose from here"
 
 
 def machine_checks(wanted: Requirement) -> list[Check]:

@@ -210,5 +210,7 @@ def last_words(log: str, secret: Optional[str]) -> str:
         lines = [line.strip() for line in stream if line.strip() and not line.startswith("$ ")]
     telling: List[str] = lines[-6:]
     errors = [line for line in telling if "rror" in line or "No " in line or "because" in line]
+    again = [line for line in errors if line.startswith("WARNING: Retrying")]  # the same each time, and long
+    errors = again[-1:] + [line for line in errors if line not in again]
     text = " ".join(errors or telling) or "the installer said nothing"
     return (text.replace(secret, "the index") if secret else text)[-_SAID_BYTES:]
