@@ -102,6 +102,15 @@ class Styx:
         short = Path(os.environ.get("STYX_SOCKET_DIR") or f"/tmp/sx-{os.getuid()}")
         return [path for digest in digests for path in short.glob(f"{digest}*")]
 
+    def waits_for_short_paths(self, timeout_s: float = 20) -> list[Path]:
+        """The same, once there are any: an agent that finds its socket tidied away binds a new one within a second."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := self.short_paths()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        told = [(describe(process)) for process in self.processes()]
+        assert found, f"no socket of {self.node_folders()}; processes: {told}"
+        return found
+
     def assert_nothing_left(self, timeout_s: float = 10) -> None:
         """Nothing runs and no node's folder is left; agents get a moment to be gone from the process table."""
         deadline = time.monotonic() + timeout_s

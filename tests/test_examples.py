@@ -36,7 +36,7 @@ def test_hello(styx: Styx) -> None:
     assert styx.processes()
     assert styx.node_folders()
     styx("exec", row["name"], "true")  # brings an agent that was ended from outside back, and its socket with it
-    assert styx.short_paths()
+    assert styx.waits_for_short_paths()
     styx("down", "--yes", row["name"])
     assert styx.json("status") == []
     styx.assert_nothing_left()

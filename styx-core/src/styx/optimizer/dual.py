@@ -243,6 +243,9 @@ class _Run:
             self.lower += least
             theta -= least
             self.kept[task] &= theta <= self.upper - self.lower + self.slack
+            if not self.kept[task].any():  # each was cut by a bound of its own: nothing is better than what is known
+                self.lower = max(self.lower, self.upper)
+                return
             if ahead:
                 share = theta / max(len(ahead), behind)
                 for number, side in ahead:

@@ -14,6 +14,7 @@ import shutil
 import ssl
 import subprocess
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ runtime = "runc"
 """
 _DOCKER = """#!/bin/sh
 export CONTAINERS_CONF={folder}/containers.conf SSL_CERT_FILE={folder}/registry.pem
-exec {podman} --root {folder}/storage --runroot {folder}/run --storage-driver vfs "$@"
+exec {podman} --root {folder}/storage --runroot {run} --storage-driver vfs "$@"
 """
 
 
@@ -76,9 +77,11 @@ class PrivatePodman:
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
         (folder / "containers.conf").write_text(_CONF)
+        self._run = tempfile.mkdtemp(prefix="sx-pod-")  # podman takes no path of more than 50 characters
         script = self.bin / "docker"
         self._podman = script
-        script.write_text(_DOCKER.format(folder=folder, podman=shutil.which("podman") or "/usr/bin/podman"))
+        podman = shutil.which("podman") or "/usr/bin/podman"
+        script.write_text(_DOCKER.format(folder=folder, run=self._run, podman=podman))
         script.chmod(0o755)
         if api:
             self._serve(script)
@@ -95,9 +98,12 @@ class PrivatePodman:
             time.sleep(0.1)
 
     def docker(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run it."""
+        """Run it; a failure carries what it said."""
         argv = [str(self.bin / "docker"), *words]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=check)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+        if check and done.returncode:
+            raise AssertionError(f"docker {' '.join(words)} ended with {done.returncode}: {done.stderr.strip()}")
+        return done
 
     def podman(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run podman itself."""
@@ -135,7 +141,8 @@ class PrivatePodman:
         if self._service is not None:
             self._service.terminate()
             self._service.wait(30.0)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self._run):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _closure(programs: Sequence[str]) -> dict[str, str]:
