@@ -309,3 +309,17 @@ def test_no_verb_acts_with_the_credentials_of_another_account(bench: Bench) -> N
         volumes._call(world, row.nodes[0].place, "delete_volume", lambda: None)
     world.accounts.clear()
     assert len(ids(bench)) == 1
+
+
+def test_ctrl_c_before_any_machine_leaves_no_key(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from styx.errors import Interrupted
+    from styx.provision import attempts
+
+    def interrupted(*_: Any) -> Any:
+        assert list((bench.home / "keys").glob("host-*"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(attempts, "_drive", interrupted)
+    with pytest.raises(Interrupted, match="nothing was created"):
+        bench.launch()
+    assert not list((bench.home / "keys").glob("host-*"))

@@ -384,6 +384,7 @@ def _what_exists(claim: Claim) -> str:
     world = claim.world
     if not teardown.places_tried(world, row):
         claim.update(state=ClusterState.TERMINATED, ended_at=world.now(), note="stopped by the user before any machine")
+        quietly(lambda: forget_keys(world, row.key))
         return f"launch of {row.name} stopped; nothing was created"
     where = f"{len(row.nodes) or 'its'} machines in {row.place}" if row.place else "machines"
     return (
