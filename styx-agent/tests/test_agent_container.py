@@ -169,6 +169,26 @@ esac""",
     assert not list(node.state_folder.glob("login-*"))
 
 
+def test_secrets_of_a_job_that_never_got_into_its_container_are_not_kept(tools):
+    node, folder = tools
+    stub(
+        folder,
+        "docker",
+        f"""case "$1" in
+exec) echo writable ;;
+run) if [ -e {folder}/broken ]; then echo no more room >&2; exit 1; fi ;;
+ps|pull) ;;
+*) exit 1 ;;
+esac""",
+    )
+    assert contained(node, "tool:1")["stage"] == "ready"
+    (folder / "broken").touch()
+    job = node.wait(node.submit("echo never", secret_env={"TOKEN": "canary-77aa"}))
+    assert job["exit_code"] == 125
+    kept = [path for path in node.state_folder.rglob("*") if path.is_file()]
+    assert not [path for path in kept if "canary-77aa" in path.read_text(errors="replace")]
+
+
 def test_a_job_waits_for_no_container_that_failed(tools):
     node, folder = tools
     stub(folder, "docker", 'case "$1" in ps) ;; pull) echo "no such host" >&2; exit 1 ;; *) exit 1 ;; esac')

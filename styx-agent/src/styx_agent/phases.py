@@ -185,6 +185,8 @@ class Phases:
             self._phases[(job_id, name)] = phase
         if result is None:
             self._watch(phase)
+        else:
+            files.remove(path("in"))
         return phase
 
     def recover_all(self) -> None:
@@ -199,6 +201,7 @@ class Phases:
 
     def _await_end(self, phase: Phase) -> None:
         locks.wait_free(self._file(phase.job_id, phase.name)("lock"))
+        files.remove(self._file(phase.job_id, phase.name)("in"))  # it holds secrets, and may not have been read
         code = phase.runner.wait() if phase.runner is not None else None
         result = self._read_result(phase.job_id, phase.name) or self._explain_loss(phase, code)
         if result.kind == LOST:
