@@ -117,3 +117,21 @@ def test_a_home_of_its_own_choice(prefix: tuple[str, ...], tmp_path: Path) -> No
 
     assert chosen("~/deep") == f"{tmp_path}/the home/deep"
     assert chosen(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make what another user has made")
+def test_a_folder_that_somebody_else_has_made_for_our_agents_is_refused(tmp_path: Path) -> None:
+    """Agents are kept in /var/tmp where the home lies on a network; anybody may write there."""
+    uid = 4_200_000_000 + os.getpid()
+    for name, says in (("id", str(uid)), ("stat", "nfs")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {says}\n")
+        (tmp_path / name).chmod(0o755)
+    folder = Path(f"/var/tmp/styx-agent-{uid}")
+    reach = Exec(argv=("env", f"PATH={tmp_path}:{os.defpath}", f"HOME={tmp_path}"))
+    try:
+        assert ExecTransport(reach, "k/0").agent_state == f"{folder}/k/0"
+        os.chown(folder, 1, 1)
+        with pytest.raises(Unreachable, match="belongs to somebody else"):
+            ExecTransport(reach, "k/0")
+    finally:
+        folder.rmdir()

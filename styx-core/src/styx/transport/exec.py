@@ -21,7 +21,10 @@ done
 home=$1; case $home in "~") home=$HOME;; "~/"*) home=$HOME/${home#??};; esac
 state=$home/.styx-agent
 case $(stat -f -c %T "$home" 2>/dev/null) in
-    nfs*|lustre|fuse*|smb*|cifs|beegfs|gpfs|ceph|afs) state=/var/tmp/styx-agent-$(id -u);;
+    nfs*|lustre|fuse*|smb*|cifs|beegfs|gpfs|ceph|afs)
+        state=/var/tmp/styx-agent-$(id -u)
+        mkdir -m 700 "$state" 2>/dev/null
+        [ -O "$state" ] && [ ! -L "$state" ] || { echo "$state belongs to somebody else" >&2; exit 96; };;
 esac
 printf '%s\n' "$home" "$(command -v "$python")" "$state"
 """
