@@ -14,11 +14,13 @@ from styx.errors import (
     NotExecutable,
     NotFound,
     StyxError,
+    Unreachable,
     UnsupportedError,
     UsageError,
     WrongState,
 )
 from styx.provision import launch as launching
+from styx.provision import nodeup
 from styx.provision.options import LaunchOptions
 from styx.state.rows import ClusterState, Event
 from tests.enginebench import Bench
@@ -182,6 +184,17 @@ def test_purge_forgets_and_says_so(bench: Bench) -> None:
     bench.cloud.relent()
     assert bench.client.sweep(delete=True).orphans
     assert bench.alive() == []
+
+
+def test_a_launch_that_fails_late_says_how_to_remove_what_exists(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Unreachable("no answer", hint="check the firewall")
+
+    monkeypatch.setattr(nodeup, "connect", refuse)
+    with pytest.raises(Unreachable) as failed:
+        bench.launch()
+    assert str(failed.value.hint).startswith("check the firewall; cluster c still exists")
+    assert "`styx down c`" in str(failed.value.hint)
 
 
 def test_a_failing_down_names_each_cluster_and_what_is_still_there(bench: Bench) -> None:

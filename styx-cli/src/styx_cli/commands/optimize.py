@@ -126,7 +126,9 @@ def _no_plan(result: OptimizeResult) -> NoPlaceLeft:
     helps = [each for each in result.details.what_ifs if each.binds and each.usd_total is not None]
     hint = None
     if helps and not any(helps[0].what in reason for reason in reasons):
-        hint = f"{helps[0].what} there is one for ${helps[0].usd_total:,.2f}: {helps[0].where}"
+        from styx_cli.render import usd
+
+        hint = f"{helps[0].what} there is one for {usd(helps[0].usd_total)}: {helps[0].where}"
     return NoPlaceLeft("\n".join([f"{found}:" if reasons else found, *reasons]), hint=hint)
 
 

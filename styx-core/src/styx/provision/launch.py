@@ -336,7 +336,7 @@ def _clear(claim: Claim, place: Place) -> None:
 def bring_up(claim: Claim, op: str, seconds: dict[str, float]) -> list[Up]:
     """Reach every node and have its agent configured; the cluster is UP afterwards. The caller closes the result."""
     world, row = claim.world, claim.row()
-    with step(world, row.key, op, "reach", f"{row.num_nodes} nodes", seconds):
+    with step(world, row.key, op, "reach", f"{row.num_nodes} node{'s' if row.num_nodes > 1 else ''}", seconds):
         deadline_s = world.config.launch.ready_timeout or nodeup.REACH_DEADLINE_S
         ups = nodeup.in_parallel(lambda node: nodeup.connect(world, node, deadline_s=deadline_s), row.nodes)
     try:
@@ -403,10 +403,9 @@ def _note_failure(claim: Claim, error: StyxError) -> None:
         quietly(lambda: forget_keys(claim.world, row.key))
         return
     quietly(lambda: claim.update(note=f"launch failed: {first}"))
-    if error.hint is None:
-        error.hint = (
-            f"cluster {row.name} still exists: `styx why {row.name}` tells more, `styx down {row.name}` removes it"
-        )
+    if f"styx down {row.name}" not in (error.hint or ""):
+        left = f"cluster {row.name} still exists: `styx why {row.name}` tells more, `styx down {row.name}` removes it"
+        error.hint = f"{error.hint}; {left}" if error.hint else left
 
 
 def names_matching(world: World, patterns: Sequence[str]) -> list[ClusterRow]:
