@@ -298,12 +298,15 @@ class RealKube:
         named = {name: (token, spaces.get(name, "default")) for name, token in users.items()}
         return config_of(self.url, named, **{"certificate-authority": f"{self.work}/cert/apiserver.crt"})
 
-    def foreign(self, name: str) -> None:
+    def foreign(
+        self, name: str, namespace: str = "default", *, labels: Any = None, cpu: float = 0, **more: Any
+    ) -> None:
         """A pod of somebody else."""
-        container = {"name": "c", "image": BARE_IMAGE, "imagePullPolicy": "Never", "command": ["sleep", "1000"]}
-        spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-        self.call("POST", "/api/v1/namespaces/default/pods", pod)
+        container = {"name": "c", "image": BARE_IMAGE, "imagePullPolicy": "Never", "command": ["sleep", "1000"],
+                     "resources": {"requests": {"cpu": f"{cpu:g}"}}}  # fmt: skip
+        spec = {"containers": [container], "terminationGracePeriodSeconds": 0, **more}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels or {}}, "spec": spec}
+        self.call("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
 
     def back_volume(self, claim: str) -> None:
         """Give a claim its storage: a folder of the node."""
@@ -318,21 +321,23 @@ class RealKube:
         path = f"/api/v1/namespaces/default/persistentvolumeclaims/{claim}"
         self.wait(lambda: self.call("GET", path)["status"].get("phase") == "Bound", 60, "a bound volume")
 
+    def namespace(self, name: str) -> None:
+        """A namespace that is not there yet."""
+        self.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
     def quota(self, namespace: str) -> None:
         """A namespace in which no pod fits."""
+        self.namespace(namespace)
+        self.limit_pods(namespace, 0)
+
+    def limit_pods(self, namespace: str, most: int) -> None:
+        """A quota that is in force."""
+        path = f"/api/v1/namespaces/{namespace}/resourcequotas"
+        spec = {"hard": {"pods": str(most)}}
         self.call(
-            "POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+            "POST", path, {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "pods"}, "spec": spec}
         )
-        quota = {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "none"},
-            "spec": {"hard": {"pods": "0"}},
-        }
-        self.call("POST", f"/api/v1/namespaces/{namespace}/resourcequotas", quota)
-        self.wait(
-            lambda: self.call("GET", f"/api/v1/namespaces/{namespace}/resourcequotas/none").get("status"), 30, "a quota"
-        )
+        self.wait(lambda: self.call("GET", f"{path}/pods")["status"].get("hard"), 30, "a quota")
 
     def raw(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> bytes:
         if self._tls is None:
@@ -349,19 +354,16 @@ class RealKube:
     def pods(self, namespace: str = "default") -> list[dict[str, Any]]:
         return self.call("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
 
+    def all(self, kind: str, namespace: str) -> list[dict[str, Any]]:
+        """All objects of a kind but the API server's own service."""
+        group = "apis/networking.k8s.io/v1" if kind == "ingresses" else "api/v1"
+        found = self.call("GET", f"/{group}/namespaces/{namespace}/{kind}")["items"]
+        return [one for one in found if one["metadata"]["name"] != "kubernetes"]
+
     def names(self, namespace: str = "default") -> list[str]:
         """Names of everything in a namespace that Styx could have made."""
-        kinds = (
-            ("api/v1", ("pods", "services", "persistentvolumeclaims")),
-            ("apis/networking.k8s.io/v1", ("ingresses",)),
-        )
-        return sorted(
-            f"{kind}/{one['metadata']['name']}"
-            for group, names in kinds
-            for kind in names
-            for one in self.call("GET", f"/{group}/namespaces/{namespace}/{kind}")["items"]
-            if one["metadata"]["name"] != "kubernetes"
-        )
+        kinds = ("pods", "services", "persistentvolumeclaims", "ingresses")
+        return sorted(f"{kind}/{one['metadata']['name']}" for kind in kinds for one in self.all(kind, namespace))
 
     def capacity(self, name: str, count: int) -> None:
         """Give the node an extended resource."""
@@ -375,6 +377,20 @@ class RealKube:
         """As `kubectl drain` does it."""
         body = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
         self.call("POST", f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction", body)
+
+    def cordon(self, yes: bool) -> None:
+        """As `kubectl drain` begins."""
+        path = "/api/v1/nodes/node-1"
+        self.call("PATCH", path, {"spec": {"unschedulable": yes}}, "application/merge-patch+json")
+        self.wait(lambda: bool(self.call("GET", path)["spec"].get("taints")) == yes, 30, "the node's taint")
+
+    def preempt(self, pod: str) -> None:
+        """Ask for so much with a higher priority that the scheduler takes the pod's place; the asker is `urgent`."""
+        kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "urgent"}}
+        self.call("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", {**kind, "value": 1000})
+        has = float(self.call("GET", "/api/v1/nodes/node-1")["status"]["allocatable"]["cpu"])
+        self.foreign("urgent", priorityClassName="urgent", cpu=has - 0.25)
+        self.wait(lambda: pod not in [one["metadata"]["name"] for one in self.pods()], 60, "the pod's end")
 
     def clear(self, namespaces: Iterator[str] | tuple[str, ...] = ()) -> None:
         """Remove every pod, and wait until the kubelet has."""

@@ -43,12 +43,13 @@ class Engine:
         self.home, self.kubeconfig = home, home.parent / "kubeconfig"
         self.client: InProcess | None = None
 
-    def configure(self, kubeconfig: dict[str, Any], **settings: Any) -> Any:
+    def configure(self, kubeconfig: dict[str, Any], *, ray: dict[str, str] | None = None, **settings: Any) -> Any:
         """Write both files and ask the cloud who we are."""
         self.close()
         self.home.mkdir(parents=True, exist_ok=True)
         self.kubeconfig.write_text(json.dumps(kubeconfig))
-        (self.home / "config.yaml").write_text(json.dumps({"clouds": {"kubernetes": {**SETTINGS, **settings}}}))
+        config = {"clouds": {"kubernetes": {**SETTINGS, **settings}}, "ray": ray or {}}
+        (self.home / "config.yaml").write_text(json.dumps(config))
         self.client = InProcess.open(home=self.home, cwd=self.home.parent, environ=self.environ)
         return self.client.check(["kubernetes"])[0]
 

@@ -140,14 +140,51 @@ def test_the_control_plane_may_be_away_for_a_while(engine: Engine, kube: Any) ->
 
 def test_an_evicted_pod_is_a_lost_node(engine: Engine, kube: Any) -> None:
     engine.launch("sleep 600")
-    kube.evict(pod_names(kube)[0])
-    until(lambda: not pod_names(kube))
-    seen = engine.state()
+    kube.cordon(True)  # as `kubectl drain` does
+    try:
+        kube.evict(pod_names(kube)[0])
+        until(lambda: not pod_names(kube))
+        seen = engine.state()
+    finally:
+        kube.cordon(False)
     assert seen.state == "LOST"
-    assert seen.note
+    assert seen.note == (
+        "node 0 was evicted: the pod is gone, and node-1, where it was, takes no new ones: it is being drained"
+    )
 
 
-if REAL:  # the double has no images, only this machine's files
+def test_a_preempted_pod_is_a_lost_node(engine: Engine, kube: Any) -> None:
+    engine.launch("sleep 600")
+    try:
+        kube.preempt(pod_names(kube)[0])
+        seen = engine.state()
+    finally:
+        remove(kube, "urgent")
+    assert (seen.state, seen.note) == ("LOST", "node 0 was preempted: Preempted by default/urgent on node node-1")
+
+
+if REAL:  # the double has no images, only this machine's files, and its pods share one address
+
+    def test_a_gang_meets_at_the_address_of_rank_0(engine: Engine, kube: Any, tmp_path: Path) -> None:
+        """Ray is installed in both pods from wheels that travel through the API server: they have no way out."""
+        from tests.e2e.test_ray_on_hosts import ALL_REDUCE
+        from tests.raywheels import ray_wheels
+
+        (tmp_path / "work").mkdir()
+        (tmp_path / "work" / "reduce.py").write_text(ALL_REDUCE)
+        engine.configure(kube.config({"main": TOKEN}), ray={"wheels": str(ray_wheels())})
+        gang = {"num_nodes": 2, "workdir": str(tmp_path / "work"), "resources": {"memory": 2}}
+        job = engine.launch("python3 reduce.py; echo $STYX_NODE_IPS", **gang)
+        addresses = [one["status"]["podIP"] for one in sorted(kube.pods(), key=lambda one: one["metadata"]["name"])]
+        said = sorted(engine.output(job).decode().splitlines())
+        hosts = sorted(pod_names(kube))
+        sums = [f"rank {rank} of 2 on {host}: sum 11" for rank, host in enumerate(hosts)]
+        assert said == sorted([*sums, *2 * [" ".join(addresses)]])
+        (service,) = kube.all("services", "default")
+        path = f"/api/v1/namespaces/default/endpoints/{service['metadata']['name']}"
+        assert service["spec"]["clusterIP"] == "None"
+        found = [each["ip"] for subset in kube.call("GET", path)["subsets"] for each in subset["addresses"]]
+        assert sorted(found) == sorted(addresses)
 
     def test_an_image_without_python_is_lent_one(engine: Engine, kube: Any) -> None:
         """A busybox, and a user id that nobody knows."""

@@ -614,6 +614,15 @@ class Kube:
     def label(self, **labels: str) -> None:
         self.all("nodes")[0]["metadata"]["labels"].update(labels)
 
+    def cordon(self, yes: bool) -> None:
+        self.all("nodes")[0]["spec"]["unschedulable"] = yes
+
+    def preempt(self, pod: str) -> None:
+        """Its place goes to a pod called `urgent`."""
+        self.event(pod, "Preempted", "Preempted by default/urgent on node node-1")
+        self.kill(pod)
+        self.foreign("urgent")
+
     def evict(self, pod: str) -> None:
         with self._lock:
             self.kill(pod)

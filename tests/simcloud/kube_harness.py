@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from styx.plugin import Place
+from styx.plugin import CloudError, Place
 from styx.testing.clock import ManualClock
 from styx.testing.conformance import STORE, Fault, FaultKind, Harness, Truth
 from styx.testing.contexts import make_context
@@ -22,7 +22,8 @@ STATUS = {"Unauthorized": 401, "Forbidden": 403, QUOTA: 403, "BadRequest": 400, 
 class KubeHarness(Harness):
     """One context with six nodes, on a clock that the suite moves."""
 
-    error_table = ERRORS
+    error_table: Mapping[str, type[CloudError]] = ERRORS
+    namespace = "default"
     page_size = 5
 
     def __init__(self, home: Path) -> None:
@@ -56,7 +57,7 @@ class KubeHarness(Harness):
         labels = pod["metadata"].get("labels") or {}
         return [
             port["port"]
-            for service in self.kube.all("services")
+            for service in self.kube.all("services", self.namespace)
             if (selector := service["spec"].get("selector")) and selector.items() <= labels.items()
             for port in service["spec"].get("ports") or ()
         ]

@@ -238,7 +238,7 @@ class PodTransport(Transport):
     def put(self, data: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file by a streamed copy."""
         argv = ("sh", "-c", _PUT, "sh", path, f"{mode:o}", secrets.token_hex(4), str(len(data)))
-        done = self._bare(argv, data, timeout_s=300.0)
+        done = self._bare(argv, data, timeout_s=300.0 + len(data) / 50_000)  # a slow line, a large wheel
         if done.exit_code:
             raise Unreachable(f"cannot write {path} in pod {self._pod}: {_last_line(done.stderr)}")
 
