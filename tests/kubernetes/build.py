@@ -27,7 +27,7 @@ PACKAGES = (
     "mmdebstrap", "busybox-static", "gcc", "libc6-dev", "iproute2", "conntrack", "ebtables", "ethtool", "socat",
 )  # fmt: skip
 VERSION = "v1.20.2"
-PYTHON_IMAGE, BARE_IMAGE, PAUSE_IMAGE = "localhost/styx-python:1", "localhost/styx-bare:1", "localhost/styx-pause:1"
+PYTHON_IMAGE, BARE_IMAGE, PAUSE_IMAGE = "localhost/styx-python:2", "localhost/styx-bare:1", "localhost/styx-pause:1"
 PAUSE = """
 #include <signal.h>
 #include <sys/wait.h>
@@ -50,7 +50,7 @@ def run(*argv: str, cwd: Path | None = None, env: dict[str, str] | None = None) 
 
 def complete(folder: Path) -> bool:
     """Whether everything is there."""
-    return all((folder / name).is_file() for name in (*BINARIES, "python.tar", "bare.tar", "pause.tar"))
+    return all((folder / name).is_file() for name in (*BINARIES, "python3.tar", "bare.tar", "pause.tar"))
 
 
 def install() -> None:
@@ -158,11 +158,11 @@ def image(target: Path, name: str, layer: bytes, command: str = "/bin/sh") -> No
 
 
 def images(work: Path, out: Path) -> None:
-    """One with Python, one with nothing but a shell, and the pause container's."""
+    """One with Python and what Ray's programs need, one with nothing but a shell, and the pause container's."""
     work.mkdir(parents=True, exist_ok=True)
     root = work / "python-root.tar"
-    run("mmdebstrap", "--variant=essential", "--include=python3", "--format=tar", "bookworm", str(root))
-    image(out / "python.tar", PYTHON_IMAGE, root.read_bytes())
+    run("mmdebstrap", "--variant=essential", "--include=python3,libstdc++6", "--format=tar", "bookworm", str(root))
+    image(out / "python3.tar", PYTHON_IMAGE, root.read_bytes())
     image(out / "bare.tar", BARE_IMAGE, bare_layer())
     (work / "pause.c").write_text(PAUSE, encoding="utf-8")
     run("gcc", "-Os", "-static", "-o", str(work / "pause"), str(work / "pause.c"))

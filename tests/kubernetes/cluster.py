@@ -215,7 +215,7 @@ class RealKube:
         (work / "kubelet.yaml").write_text(KUBELET)
         self._spawn("containerd", "containerd", "-c", "containerd.toml", inside=True)
         self.wait(lambda: (work / "containerd.sock").exists() and self._ctr("version"), 60, "containerd")
-        for archive in ("pause.tar", "python.tar", "bare.tar"):
+        for archive in ("pause.tar", "python3.tar", "bare.tar"):
             assert self._ctr("images", "import", "--no-unpack", str(self.bins / archive)), f"{archive} was not imported"
         self._spawn(
             "kubelet", str(self.bins / "kubelet"), "--config", "kubelet.yaml", "--kubeconfig", "kubeconfig",
