@@ -61,9 +61,10 @@ def install() -> None:
 
 def fetch(work: Path) -> Path:
     """The unpacked source package, through a package index of its own."""
-    tree = work / "src"
+    tree = work / "gopath/src/k8s.io/kubernetes"  # no link: Go finds vendored modules by the real path
     if tree.is_dir():
         return tree
+    tree.parent.mkdir(parents=True)
     for part in ("apt/lists/partial", "apt/cache/archives/partial"):
         (work / part).mkdir(parents=True, exist_ok=True)
     listed = Path("/etc/apt/sources.list.d/debian.sources").read_text(encoding="utf-8")
@@ -80,7 +81,7 @@ def fetch(work: Path) -> Path:
     run("apt-get", "update", "-qq", env=env)
     run("apt-get", "source", "-qq", "--download-only", "kubernetes", cwd=work, env=env)
     recipe = next(work.glob("kubernetes_1.20*.dsc"))
-    run("dpkg-source", "--no-check", "-x", recipe.name, "src", cwd=work)
+    run("dpkg-source", "--no-check", "-x", recipe.name, str(tree), cwd=work)
     return tree
 
 
@@ -99,19 +100,15 @@ def compile_all(work: Path, tree: Path, out: Path) -> None:
     path = f"/usr/lib/go-1.19/bin:{os.environ['PATH']}"
     go = {"PATH": path, "GO111MODULE": "off", "GOPROXY": "off", "CGO_ENABLED": "0",
           "GOPATH": str(work / "gopath"), "GOCACHE": str(work / "gocache")}  # fmt: skip
-    root = work / "gopath/src/k8s.io/kubernetes"
-    root.parent.mkdir(parents=True, exist_ok=True)
-    if not root.is_symlink():
-        root.symlink_to(tree)
     vendor = "k8s.io/kubernetes/vendor/"
     run(
-        "go", "build", "-o", str(work / "openapi-gen"), f"{vendor}k8s.io/kube-openapi/cmd/openapi-gen", cwd=root, env=go
+        "go", "build", "-o", str(work / "openapi-gen"), f"{vendor}k8s.io/kube-openapi/cmd/openapi-gen", cwd=tree, env=go
     )
     inputs = ",".join(sorted(openapi_packages(tree)))
     run(
         str(work / "openapi-gen"), "-O", "zz_generated.openapi", "-h", "hack/boilerplate/boilerplate.generatego.txt",
         "-i", inputs, "-p", "k8s.io/kubernetes/pkg/generated/openapi", "-r", str(work / "violations.txt"),
-        "--output-base", str(work / "gopath/src"), cwd=root, env=go,
+        "--output-base", str(work / "gopath/src"), cwd=tree, env=go,
     )  # fmt: skip
     facts = {"gitVersion": VERSION, "gitMajor": "1", "gitMinor": "20", "gitTreeState": "clean"}
     holders = (
@@ -121,7 +118,7 @@ def compile_all(work: Path, tree: Path, out: Path) -> None:
     )
     flags = " ".join(["-s -w", *(f"-X {holder}.{name}={value}" for holder in holders for name, value in facts.items())])
     for name in BINARIES:
-        run("go", "build", "-ldflags", flags, "-o", str(out / name), f"k8s.io/kubernetes/cmd/{name}", cwd=root, env=go)
+        run("go", "build", "-ldflags", flags, "-o", str(out / name), f"k8s.io/kubernetes/cmd/{name}", cwd=tree, env=go)
 
 
 def openapi_packages(tree: Path) -> set[str]:
@@ -210,7 +207,6 @@ def build(out: Path) -> None:
         mend(tree)
         compile_all(work, tree, out)
     images(work, out)
-    shutil.rmtree(work / "src", ignore_errors=True)
     shutil.rmtree(work, ignore_errors=True)
 
 

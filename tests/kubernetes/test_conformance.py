@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class RealHarness(KubeHarness):
         return self._drivers[-1]
 
     def rows(self, driver: Any) -> Any:
-        return list(driver.offers(OfferQuery(vcpus=0.05, memory_gib=0.0625), 30.0))
+        return list(driver.offers(OfferQuery(vcpus=0.05, memory_gib=0.125), 30.0))
 
     def machines(self) -> Sequence[Truth]:
         return [
@@ -74,7 +75,8 @@ class RealHarness(KubeHarness):
                 self.kube.limit_pods(self.namespace, len(self.machines()) + fault.after)
             case FaultKind.LATE:  # the kubelet can't have the image
                 driver = self._drivers[-1]
-                driver.config = driver.config.model_copy(update={"image": "localhost/missing:1"})
+                config = driver.config.model_copy(update={"image": "localhost/missing:1"})
+                driver.context = replace(driver.context, config=config)
             case FaultKind.LISTING:
                 self.stopped = True
                 self.kube.stop_api()
