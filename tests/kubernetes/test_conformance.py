@@ -82,7 +82,7 @@ class RealHarness(KubeHarness):
                 self.kube.stop_api()
 
     def advance(self, seconds: float) -> None:
-        time.sleep(min(seconds, 1.0))
+        time.sleep(min(seconds, 2.0))  # a pod that is deleted while it starts takes the kubelet half a minute
 
     def remains(self) -> Sequence[str]:
         kinds = ("services", "ingresses")
