@@ -218,3 +218,21 @@ def test_calls_in_flight_learn_of_the_end(node: Nodes) -> None:
     with pytest.raises(Unreachable, match="connection ended"):
         client.call("ping", timeout_s=20)
     client.close()
+
+
+def test_a_line_that_stays_silent_is_replaced(node: Nodes, agent: AgentFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("styx.transport.agent._HELLO_S", 1.0)
+    transport = node(0)
+    ensure_agent(transport, KEY, 0, agent).close()
+    opened: list[str] = []
+    real = transport.launch
+
+    def launch(program, verb, identity):
+        opened.append(verb)
+        return transport.open(("sleep", "60")) if len(opened) == 1 else real(program, verb, identity)
+
+    monkeypatch.setattr(transport, "launch", launch)
+    connection = ensure_agent(transport, KEY, 0, agent)
+    assert connection.hello["rank"] == 0
+    assert opened == ["connect", "connect"]
+    connection.close()

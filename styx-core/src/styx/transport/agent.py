@@ -27,6 +27,8 @@ from styx_agent import protocol
 
 _READ_BYTES = 1 << 16
 _CLOSE_S = 0.5
+_HELLO_S = 8.0
+"""How long one line to an agent may stay silent before another is tried."""
 
 
 class Caller(Protocol):
@@ -335,17 +337,28 @@ class _Launch:
         return self._transport.launch(self._agent, verb, self._identity)
 
     def connect(self) -> AgentClient:
-        """Reach the agent, revived by the node itself if it died."""
-        client = AgentClient(self._channel("connect"), self.who)
-        try:
-            hello = client.hello(timeout_s=self._start_s)
-        except Unreachable as error:
-            code = client.exit_code()
-            client.close()
-            raise _NotUp(error, code) from error
-        except BaseException:
-            client.close()
-            raise
+        """Reach the agent, revived by the node itself if it died.
+
+        A line that stays silent for a while is replaced: on loaded machines a first answer was seen to go astray.
+        """
+        deadline = time.monotonic() + self._start_s
+        while True:
+            client = AgentClient(self._channel("connect"), self.who)
+            left_s = max(0.1, deadline - time.monotonic())
+            try:
+                hello = client.hello(timeout_s=min(left_s, _HELLO_S))
+                break
+            except DeadlineExceeded:
+                client.close()
+                if left_s <= _HELLO_S:
+                    raise
+            except Unreachable as error:
+                code = client.exit_code()
+                client.close()
+                raise _NotUp(error, code) from error
+            except BaseException:
+                client.close()
+                raise
         if (hello.get("key"), hello.get("rank")) != self._name:
             client.close()
             raise WrongState(f"{self.who}: another agent answered: {hello.get('key')}/{hello.get('rank')}")
