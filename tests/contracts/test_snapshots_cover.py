@@ -126,7 +126,7 @@ GENERAL: Final[dict[str, dict[str, str]]] = {
 
 MISSING: Final[dict[str, dict[str, str]]] = {
     "aws": {
-        **dict.fromkeys(("dl2q", "g6f", "g7", "g7e", "gr6f", "p6-b300", "trn2"), UNPRICED),
+        **dict.fromkeys(("dl2q", "g7"), UNPRICED),
         "trn2u": "EC2 offers it in ap-south-2 only, which is none of the snapshot's regions",
         **dict.fromkeys(words("c8gd c8gn c9g m8gd m8gn m9g r8gd r9g"), NOT_READ),
     },

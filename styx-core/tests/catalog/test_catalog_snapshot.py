@@ -61,6 +61,26 @@ def test_what_is_written_is_read_back(tmp_path):
     assert read_snapshot(path) == rows
 
 
+def test_what_reading_fills_in_is_not_written(tmp_path):
+    day = datetime(2026, 11, 1, tzinfo=UTC)
+    row = CatalogRow(cloud="acme", instance_type="m1", region="r", usd_per_hour=0.5, as_of=day, source="x")
+    arm = row.model_copy(update={"instance_type": "a1", "arch": "arm64", "source": "y"})
+    other = row.model_copy(update={"cloud": "other", "as_of": day.replace(hour=12)})
+    path = tmp_path / "rows.csv"
+    write_snapshot([row, arm], path, notes=["cloud: acme", "source: x"])
+    assert path.read_text().splitlines() == [
+        "# cloud: acme",
+        "# source: x",
+        "instance_type,region,market,arch,usd_per_hour,as_of,source",
+        "m1,r,on_demand,,0.5,2026-11-01,",
+        "a1,r,on_demand,arm64,0.5,2026-11-01,y",
+    ]
+    assert read_snapshot(path) == [row, arm]
+    write_snapshot([row, other], path, notes=["cloud: acme"])
+    assert "other,m1,r,on_demand,0.5,2026-11-01T12:00:00Z,x" in path.read_text()
+    assert read_snapshot(path) == [row, other]
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [

@@ -76,14 +76,19 @@ def parse_snapshot(text: str, path: Path) -> Iterator[CatalogRow]:
 
 
 def write_snapshot(rows: Iterable[CatalogRow], path: Path, notes: Iterable[str] = ()) -> int:
-    """Write rows as a snapshot; returns how many. Columns that are empty everywhere are left out.
+    """Write rows as a snapshot; returns how many.
+
+    What reading fills in is left out: columns that are empty everywhere, values that a note gives for every row, the
+    usual architecture and network, and the time of a day that begins at midnight.
 
     Args:
         rows: In the order to be written.
         path: The file.
         notes: Lines for the head, without the `#`; `as_of: 2026-11-20` gives every row its date.
     """
-    written = [_cells(row) for row in rows]
+    notes = list(notes)
+    given = {found[1]: found[2] for note in notes if (found := _NOTE.match(f"# {note}"))}
+    written = [{name: cell for name, cell in _cells(row).items() if given.get(name) != cell} for row in rows]
     names = [name for name in COLUMNS if any(cells.get(name) for cells in written)]
     with path.open("w", encoding="utf-8", newline="") as file:
         file.writelines(f"# {note}\n" for note in notes)
@@ -104,6 +109,11 @@ def _cells(row: CatalogRow) -> dict[str, str]:
             cells[name] = f"{value:.10g}"
         else:
             cells[name] = str(value)
+    for name in ("arch", "network_tier"):
+        if getattr(row, name) == CatalogRow.model_fields[name].default:
+            del cells[name]
+    if row.as_of is not None:
+        cells["as_of"] = cells["as_of"].removesuffix("T00:00:00Z")
     if row.accelerator_name is None:
         cells.pop("accelerator_count", None)
     return cells
