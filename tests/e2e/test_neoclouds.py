@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +26,13 @@ def clouds(styx: Styx, machines: Machines) -> Iterator[Neoclouds]:
 
 ON_LAMBDA = ("--infra", "lambda/us-east-1", "--instance-type", "gpu_1x_a10", "--yes")
 ON_RUNPOD = ("--infra", "runpod", "--gpus", "A10:1", "--yes")
+
+
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 90) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.2)
 
 
 @pytest.mark.slow
@@ -74,9 +83,18 @@ def test_runpod_over_stop_and_start_and_a_loss_to_down(styx: Styx, clouds: Neocl
     clouds.assert_as_before()
 
     styx("launch", "-c", "four", "--down", *ON_RUNPOD, "--", "true")  # nobody is there to end it when its job has ended
-    deadline = time.monotonic() + 90
-    while clouds.ours():
-        assert time.monotonic() < deadline, "the pod did not end itself"
-        time.sleep(0.2)
+    until(lambda: not clouds.ours(), "the pod has ended itself")
     assert styx.json("status", "--refresh") == []
+    clouds.assert_as_before()
+
+
+@pytest.mark.slow
+def test_a_pod_whose_client_dies_before_it_was_set_up_ends_itself(styx: Styx, clouds: Neoclouds) -> None:
+    styx("catalog", "refresh", "--cloud", "runpod")
+    client = styx.begin("launch", "-c", "five", *ON_RUNPOD, "--config", "launch.first_lease=4s", "--", "true")
+    until(lambda: bool(clouds.ours()), "there is a pod")
+    os.killpg(client.pid, signal.SIGKILL)
+    client.wait()
+    until(lambda: not clouds.ours(), "the pod has ended itself")
+    styx("sweep", "--delete", "--yes")
     clouds.assert_as_before()

@@ -198,6 +198,15 @@ def test_families_of_quotas(kind, group):
 # spot -------------------------------------------------------------------------------------------------------------
 
 
+def test_a_new_machine_ends_when_it_switches_itself_off_until_its_lease_says_otherwise(aws, make):
+    driver = make()
+    node = up(driver, ask())[0]
+    instance = aws.lives[node.id].instance
+    assert instance.instance_initiated_shutdown_behavior == "terminate"
+    driver.prepare_self_action([node], "stop")
+    assert instance.instance_initiated_shutdown_behavior == "stop"
+
+
 def test_one_time_spot_machines(aws, make):
     driver = make()
     node = up(driver, ask(offer=row(spot=True, zone="use1-az1"), bid_usd_per_hour=0.05))[0]
@@ -228,6 +237,8 @@ def test_persistent_spot_machines_stop_and_leave_no_request(aws, make):
     driver.stop([node])
     assert driver.nodes(PLACE, CLUSTER)[0].state is NodeState.STOPPED
     assert driver.start([node])[0].id == node.id
+    driver.prepare_self_action([node], "down")  # a persistent request would make a machine that ended itself again
+    assert aws.lives[node.id].instance.instance_initiated_shutdown_behavior == "stop"
     make().terminate([node])  # whatever the settings say by now
     assert not [thing for thing in aws.things() if thing.startswith("spot-request")]
 

@@ -366,7 +366,8 @@ class NodeRequest(Value):
     host_key: SecretStr | None = None
     """Private host key to install, when user data is supported."""
     boot_script: str | None = None
-    """Run by the machine at each boot, when user data is supported."""
+    """Run by the machine at each boot, when user data is supported. Until a client has set the machine up, it may end
+    the machine by what `self_action` said for "down": a power-off must mean that from the first boot on."""
     env: dict[str, str] = Field(default_factory=dict)
     """For clouds whose nodes are containers."""
     ports: tuple[int, ...] = ()
@@ -712,8 +713,8 @@ class EndsItself(ABC):
     def prepare_self_action(self, nodes: Sequence[Node], action: Literal["stop", "down"]) -> None:  # noqa: B027
         """Called before nodes are told to end themselves with `action`, each time that this may have changed.
 
-        For clouds where a node can't choose between the two, and what its power-off means is set from outside.
-        Idempotent.
+        For clouds where a node can't choose between the two, and what its power-off means is set from outside: a new
+        machine is made with "down". Idempotent.
         """
 
     @abstractmethod

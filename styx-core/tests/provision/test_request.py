@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import shlex
+import subprocess
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +14,13 @@ from pydantic import Field, SecretStr
 from styx.driver import CatalogRow, DriverConfig, FeatureSet, Image, Market, Node, NodeState, Place, Waiting
 from styx.errors import AmbiguousError, CapacityError, CloudError, QuotaError, Scope, TransientError, VendorDetail
 from styx.models import Resources
+from styx.models.settings import LaunchSettings
 from styx.optimizer.problem import Choice
 from styx.provision import gang
 from styx.provision.attempts import Doubt, Refused, table, waiting_for
-from styx.provision.request import bid, ends_at, image_of, network_of, options_of, unfit
+from styx.provision.request import bid, ends_at, first_lease_s, image_of, network_of, options_of, unfit
 from styx.state.rows import ClusterRow, ClusterState
+from styx.transport import revive
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PLACE = Place(cloud="c", account="a", region="r1")
@@ -82,6 +87,48 @@ def test_a_cloud_is_given_an_end_only_where_the_end_removes(lease: dict[str, Any
     )
     end = ends_at(row)
     assert (None if end is None else (end - NOW).total_seconds()) == seconds
+
+
+@pytest.mark.parametrize(
+    ("settings", "lease", "seconds"),
+    [
+        ({}, {}, 3600.0),
+        ({"ready_timeout": 7200}, {}, 10800.0),
+        ({"first_lease": 600, "ready_timeout": 7200}, {}, 600.0),
+        ({}, {"max_age_s": 1000.0}, 900.0),  # the row is 100 s old
+        ({}, {"max_age_s": 50.0}, 1.0),
+        ({}, {"max_usd": 0.5}, 900.0),
+        ({}, {"idle_s": 60.0, "dead_man_s": 60.0}, 3600.0),
+    ],
+)
+def test_how_long_a_machine_waits_for_its_first_lease(
+    settings: dict[str, Any], lease: dict[str, Any], seconds: float
+) -> None:
+    old = NOW - timedelta(seconds=100)
+    row = ClusterRow(
+        key="k",
+        name="n",
+        owner="me",
+        state=ClusterState.INIT,
+        num_nodes=1,
+        created_at=old,
+        last_use_at=old,
+        lease=lease,
+    )
+    launch = LaunchSettings.model_validate(settings)
+    world = SimpleNamespace(config=SimpleNamespace(launch=launch), now=lambda: NOW)
+    assert first_lease_s(world, row, choice()) == seconds  # type: ignore[arg-type] # all that it looks at
+
+
+def test_a_boot_script_is_a_script_whatever_ends_the_machine() -> None:
+    odd = ("python3", "-c", "print('$left `x` \\ \"')\n", "it's")
+    for end in (revive.POWEROFF, odd):
+        script = revive.boot_script("styx-a-abc00001", first_lease_s=9.6, end=end)
+        assert shlex.join(end) in script
+        assert "left=10" in script
+        assert "@" not in script.replace("$@", "")
+        subprocess.run(["sh", "-n"], input=script.encode(), check=True)
+    assert revive.boot_script("k", first_lease_s=9.6, end=()) == revive.boot_script()
 
 
 class Settings(DriverConfig):

@@ -144,7 +144,9 @@ def parameters(request: NodeRequest, launch: Launch, config: AwsConfig) -> dict[
         "BlockDeviceMappings": [{"DeviceName": launch.ami.root_device, "Ebs": root_disk(request, launch.ami, config)}],
         "TagSpecifications": [{"ResourceType": kind, "Tags": labels} for kind in kinds],
         "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2, "HttpEndpoint": "enabled"},
-        "InstanceInitiatedShutdownBehavior": "terminate" if spot and config.spot == "one-time" else "stop",
+        # Until `prepare_self_action`, only a machine that no client has set up switches itself off. One of a persistent
+        # request must not end so: AWS would make it again.
+        "InstanceInitiatedShutdownBehavior": "stop" if spot and config.spot == "persistent" else "terminate",
     }
     if launch.user_data:
         asked["UserData"] = launch.user_data

@@ -184,8 +184,8 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
         """Set what AWS makes of a power-off from within: a machine has no other way to end, and no credentials."""
         wanted = "terminate" if action == "down" else "stop"
         for node in nodes:
-            if node.data.get("spot") == "one-time":
-                continue  # they can only be ended, and were made so
+            if node.data.get("spot") is not None:
+                continue  # made so that they do what they can: one-time ones end, persistent ones stop
             self._clients.call(
                 "ec2",
                 node.place.region,
@@ -195,7 +195,11 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
             )
 
     def self_action(self, node: Node, action: Literal["stop", "down"]) -> SelfEnd:  # noqa: ARG002 - prepared before
-        """A power-off, which does what `prepare_self_action` was last told; it always ends one-time spot machines."""
+        """A power-off, which does what `prepare_self_action` was last told.
+
+        It always ends spot machines of one-time requests, and always stops those of persistent ones, which AWS would
+        make again.
+        """
         return SelfEnd(kind="poweroff", stops_billing=True)
 
     # workings: create --------------------------------------------------------------------------------------------

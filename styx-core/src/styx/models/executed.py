@@ -130,6 +130,7 @@ TABLE: Final[Mapping[str, Status]] = {
     "config.launch": _YES,
     "config.launch.retry_for": _YES,
     "config.launch.ready_timeout": _YES,
+    "config.launch.first_lease": _YES,
     "config.clouds": _YES,
     "config.docker": _YES,
     "config.docker.run_options": _YES,

@@ -50,6 +50,9 @@ class LaunchSettings(Model):
     """How long `--retry-until-up` goes on trying every place; 24 hours when unset."""
     ready_timeout: Duration | None = None
     """How long a created machine may take to become reachable."""
+    first_lease: Duration | None = None
+    """How long a created machine may run before a client has set it up, as when the client died; then it ends itself,
+    where its cloud lets it. 1 hour when unset."""
 
 
 class RaySettings(Model):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import SecretStr
 
-from styx.driver import FeatureSet, Image, Market, Node, NodeRequest, Ssh
+from styx.driver import FeatureSet, Image, Market, Node, NodeRequest, NodeState, SelfEnd, Ssh
+from styx.errors import StyxError
 from styx.optimizer.problem import Choice
 from styx.provision import ledger, volumes
 from styx.provision.offers import EMBEDDED
@@ -19,6 +20,10 @@ from styx.state.rows import ClusterRow
 if TYPE_CHECKING:
     from styx.driver import DriverConfig
     from styx.models import Resources
+
+
+FIRST_LEASE_S: Final = 3600.0
+"""How long a machine may run before its client has reached it and given it a lease."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def node_request(world: World, row: ClusterRow, token: str, choice: Choice, want
         image=image_of(asked, choice, features),
         ssh_public_key=login_key(world) if reached_by_ssh else None,
         host_key=host_key(world, row.key) if reached_by_ssh and features.user_data else None,
-        boot_script=boot_script() if reached_by_ssh and features.user_data else None,
+        boot_script=boot_script(world, row, choice) if reached_by_ssh and features.user_data else None,
         ports=asked.port_numbers() if asked and features.ports != "never" else (),
         disk_gib=asked.disk_size if asked else None,
         disk_tier=asked.disk_tier if asked else None,
@@ -167,8 +172,25 @@ def forget_keys(world: World, cluster: str) -> None:
     world.hub.ssh.forget(cluster)
 
 
-def boot_script() -> str | None:
-    """What brings the agent back when a machine starts again."""
+def boot_script(world: World, row: ClusterRow, choice: Choice) -> str:
+    """What a machine runs at each boot: it brings its agent back and, until the agent has a lease, watches over it."""
     from styx.transport import revive
 
-    return revive.boot_script()
+    node = Node(id="planned", cluster=row.key, rank=0, place=choice.place, state=NodeState.PENDING)
+    try:
+        end = world.provisioner(choice.place.cloud).self_action(node, "down")
+    except StyxError:
+        end = SelfEnd(kind="none")  # it can only tell for a machine that exists
+    argv = revive.POWEROFF if end.kind == "poweroff" else end.argv
+    return revive.boot_script(row.key, first_lease_s=first_lease_s(world, row, choice), end=argv)
+
+
+def first_lease_s(world: World, row: ClusterRow, choice: Choice) -> float:
+    """How long a machine runs without any lease: as set, and never longer than its own lease would allow."""
+    settings = world.config.launch
+    limits = [settings.first_lease or FIRST_LEASE_S + (settings.ready_timeout or 0.0)]
+    if (age_s := row.lease.get("max_age_s")) is not None:
+        limits.append(age_s - (world.now() - row.created_at).total_seconds())
+    if (usd := row.lease.get("max_usd")) is not None and choice.usd_per_hour:
+        limits.append(usd / choice.usd_per_hour * 3600)
+    return max(1.0, min(limits))
