@@ -101,7 +101,7 @@ GENERAL: Final[dict[str, dict[str, str]]] = {
     },
     "gcp": {
         name.upper(): f"{name}-.*"
-        for name in words("c2 c2d c3 c3d c4 c4a c4d e2 h3 m1 m2 m3 m4 n1 n2 n2d n4 t2a t2d z3")
+        for name in words("c2 c2d c3 c3d c4 c4a c4d c4n e2 h3 m1 m2 m3 m4 n1 n2 n2d n4 n4a n4d t2a t2d z3")
     },
     "azure": {
         "D v3": r"Standard_D\d+s?_v3",
@@ -134,7 +134,6 @@ MISSING: Final[dict[str, dict[str, str]]] = {
         "A3 Edge": "its prices contain those of reserved starts, which can't be told apart",
         "A4X": "Google sells it by reservation only",
         **dict.fromkeys(("TPU v5p", "TPU 7x"), NOT_READ),
-        **dict.fromkeys(words("C2D C3D C4A C4D H3 M1 M2 M3 M4 N4 Z3"), NOT_READ),
     },
     "azure": {
         **dict.fromkeys(
@@ -147,7 +146,7 @@ MISSING: Final[dict[str, dict[str, str]]] = {
 }
 """What no row has a price of, and why."""
 
-REGIONS: Final = {"aws": 20, "gcp": 20, "azure": 25, "lambda": 15, "runpod": 10}
+REGIONS: Final = {"aws": 20, "gcp": 30, "azure": 25, "lambda": 15, "runpod": 10}
 """At least so many have prices."""
 
 MAIN: Final = {
@@ -156,6 +155,29 @@ MAIN: Final = {
     "azure": ("eastus", "eastus2", "westus2", "westeurope", "northeurope", "southeastasia", "japaneast"),
 }
 """Regions that must have general-purpose machines of at least 16 processors."""
+
+SOLD: Final[dict[str, dict[str, str]]] = {
+    "gcp": {
+        "A2 High": "us-central1 us-east1 us-west1 europe-west4 asia-southeast1",
+        "A2 Mega": "us-central1 europe-west4 asia-southeast1",
+        "A2 Ultra": "us-central1 us-east4 europe-west4 asia-southeast1",
+        "A3 High": "us-central1 us-east4 us-west1 europe-west1 europe-west4 asia-southeast1",
+        "A3 Mega": "us-central1 us-east4 europe-west1 europe-west4 asia-southeast1",
+        "A3 Ultra": "us-central1 us-east4 us-west1 europe-west1",
+        "A4": "us-central1 us-east1 us-east4 europe-west4 asia-southeast1",
+        "G2": "us-central1 us-east1 us-east4 us-west1 europe-west1 europe-west4 asia-southeast1",
+        "G4": "us-central1 us-east1 us-east4 us-west1 europe-west1 europe-west4 asia-southeast1",
+        "TPU v2": "us-central1 europe-west4",
+        "TPU v3": "us-central1 us-east1 europe-west4",
+        "TPU v4": "us-central2",
+        "TPU v5litepod": "us-central1 europe-west4",
+        "TPU v6e": "us-central1 europe-west4",
+    },
+}
+"""Families with accelerators: the main regions where the vendor sells them to everybody, in which they need a price.
+
+TPU v4 is in no main region: the one that has it stands here.
+"""
 
 CLOUDS: Final = sorted(ACCELERATED)
 
@@ -178,6 +200,24 @@ def test_every_family_has_a_price_or_a_reason(snapshots: dict[str, list[CatalogR
     assert not set(families) - found - set(reasons), "neither priced nor explained"
     assert not found & set(reasons), "explained as missing, and there"
     assert not set(reasons) - set(families), "explained, and not in the list"
+
+
+@pytest.mark.parametrize("cloud", sorted(SOLD))
+def test_accelerated_families_have_prices_in_the_main_regions(
+    snapshots: dict[str, list[CatalogRow]], cloud: str
+) -> None:
+    assert set(SOLD[cloud]) | set(MISSING[cloud]) >= set(ACCELERATED[cloud]), "no word where it is sold"
+    places: dict[str, set[str]] = defaultdict(set)
+    for row in snapshots[cloud]:
+        if row.usd_per_hour is not None:
+            places[row.instance_type].add(row.region)
+    unpriced = {
+        (name, region)
+        for name, regions in SOLD[cloud].items()
+        for region in words(regions)
+        if not any(region in found and re.fullmatch(ACCELERATED[cloud][name], kind) for kind, found in places.items())
+    }
+    assert unpriced == set()
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
