@@ -28,6 +28,7 @@ from styx.api.views import (
     SweepReport,
 )
 from styx.errors import NotFound, PermissionRefused, StyxError, WrongState
+from styx.parallel import in_parallel
 from styx.provision import (
     budgets,
     launch,
@@ -202,7 +203,7 @@ class InProcess(CatalogCalls):
     def queue(self, names: Sequence[str] = (), *, skip_finished: bool = False) -> list[JobView]:
         """See `Client.queue`."""
         rows = self._rows(names)
-        listed = nodeup.in_parallel(lambda row: (row, jobs_of.jobs(self.world, row)), rows) if rows else []
+        listed = in_parallel(lambda row: (row, jobs_of.jobs(self.world, row)), rows)
         views = [convert.job_view(row.name, job) for row, jobs in listed for job in jobs]
         return [view for view in views if not (skip_finished and jobs_of.ended(view.state))]
 
@@ -225,7 +226,7 @@ class InProcess(CatalogCalls):
                 row = reconcile.refresh(self.world, row)
             return notices.ask(self.world, row) if refresh else row
 
-        rows = nodeup.in_parallel(look, rows) if rows else []
+        rows = in_parallel(look, rows)
         now = self.world.now()
         live = [row for row in rows if row.state is not ClusterState.TERMINATED]
         return [convert.cluster_view(row, cost_of(self.world.store.rates(cluster=row.key), now)) for row in live]
@@ -276,7 +277,7 @@ class InProcess(CatalogCalls):
                 return None
             return row.name
 
-        done = [name for name in nodeup.in_parallel(attempt, rows) if name] if rows else []
+        done = [name for name in in_parallel(attempt, rows) if name] if rows else []
         if errors:
             lines = [error.message if named(name, error) else f"{name}: {error.message}" for name, error in errors]
             lines += [f"done all the same: {', '.join(done)}"] if done else []
@@ -408,7 +409,7 @@ class InProcess(CatalogCalls):
         for name in names:
             if name not in world.hub.installed_clouds():
                 world.cloud(name)  # says how to install it
-        rows = nodeup.in_parallel(lambda name: planning.check_cloud(world, name), names) if names else []
+        rows = in_parallel(lambda name: planning.check_cloud(world, name), names)
         world.store.save_checks(rows)
         return [convert.check_view(row) for row in rows]
 
@@ -422,7 +423,7 @@ class InProcess(CatalogCalls):
             except StyxError as error:
                 return PermissionsView(cloud=name, checked=False, message=error.message, hint=error.hint)
 
-        return nodeup.in_parallel(ask, names) if names else []
+        return in_parallel(ask, names) if names else []
 
     def enabled(self) -> list[CheckView]:
         """See `Client.enabled`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ from styx.catalog.results import CatalogRefresh
 from styx.catalog.stock import REFRESH_DEADLINE_S, Layer, Stock
 from styx.driver import QuotesLive
 from styx.errors import CatalogRefused, NotFound, StyxError, UsageError
+from styx.parallel import in_parallel
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,8 +48,7 @@ def refresh(
 
     if not jobs:
         return []
-    with ThreadPoolExecutor(max_workers=min(WORKERS, len(jobs)), thread_name_prefix="styx catalog") as pool:
-        results = list(pool.map(run, jobs))
+    results = in_parallel(run, jobs, at_once=WORKERS)
     missing = [each for each in results if not each.ok and each.message == _ABSENT]
     if len(missing) == len(results) and source is not None:
         raise NotFound(f"{source} has none of {', '.join(each.cloud for each in results[:5])}, ...")

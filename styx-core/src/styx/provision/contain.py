@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from styx.errors import DeadlineExceeded, NotExecutable
-from styx.provision import jobs, nodeup
+from styx.parallel import in_parallel
+from styx.provision import jobs
 from styx.provision.ledger import offer_of
 from styx.provision.steps import step
 from styx.state.rows import ClusterRow
@@ -78,7 +79,7 @@ def contain(
             where = f"node {up.node.rank}: " if len(ups) > 1 else ""
             world.tell(row.key, op, "contain", "note", f"{where}{line}")
 
-        nodeup.in_parallel(lambda up: _on_node(claim, up, wanted, say), ups)
+        in_parallel(lambda up: _on_node(claim, up, wanted, say), ups)
 
 
 def require_shown(ups: Sequence[Up], targets: Iterable[str]) -> None:

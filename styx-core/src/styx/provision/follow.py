@@ -18,6 +18,7 @@ from styx.errors import (
     UnsupportedError,
     WrongState,
 )
+from styx.parallel import in_parallel
 from styx.provision import ledger, logs, nodeup, notices, reconcile
 from styx.provision.claim import claimed
 from styx.provision.jobs import job_row
@@ -162,7 +163,7 @@ def tail(
             failed.append(error)
             return None
 
-    ups = [up for up in nodeup.in_parallel(attempt, nodes) if up is not None]
+    ups = [up for up in in_parallel(attempt, nodes) if up is not None]
     try:
         if ups:
             yield from logs.live(world, row, chosen.job_id, ups, follow=follow, tail=tail, patience_s=60.0)
@@ -240,7 +241,7 @@ def set_lease(world: World, row: ClusterRow, lease: Mapping[str, Any]) -> None:
     _require_stop(world, row, lease)
     with claimed(world, row) as claim:
         row = claim.update(lease=row.lease | dict(lease))
-        ups = nodeup.in_parallel(lambda node: nodeup.connect(world, node), row.nodes)
+        ups = in_parallel(lambda node: nodeup.connect(world, node), row.nodes)
         try:
             nodeup.set_lease(world, row, ups)
         finally:
@@ -271,7 +272,7 @@ def quiesce(world: World, row: ClusterRow) -> None:
     try:
         _keep_logs(world, row, ups)
         world.backend(row.backend).teardown(row.key, nodeup.ready_nodes(row, ups))
-        nodeup.in_parallel(lambda up: up.agent.shutdown(timeout_s=30.0), ups)
+        in_parallel(lambda up: up.agent.shutdown(timeout_s=30.0), ups)
     except StyxError as error:
         world.hub.report(f"{row.name} did not end its work in order: {error.message}")
     finally:

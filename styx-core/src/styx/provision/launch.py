@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from styx.driver import CatalogRow, FeatureSet, NodeState, Place
 from styx.errors import CapacityError, Interrupted, NoPlaceLeft, NotFound, QuotaError, StyxError, UsageError, WrongState
+from styx.parallel import in_parallel
 from styx.provision import attempts, contain, jobs, ledger, nodeup, planning, reconcile, submit, teardown
 from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
@@ -338,7 +339,7 @@ def bring_up(claim: Claim, op: str, seconds: dict[str, float]) -> list[Up]:
     world, row = claim.world, claim.row()
     with step(world, row.key, op, "reach", f"{row.num_nodes} node{'s' if row.num_nodes > 1 else ''}", seconds):
         deadline_s = world.config.launch.ready_timeout or nodeup.REACH_DEADLINE_S
-        ups = nodeup.in_parallel(lambda node: nodeup.connect(world, node, deadline_s=deadline_s), row.nodes)
+        ups = in_parallel(lambda node: nodeup.connect(world, node, deadline_s=deadline_s), row.nodes)
     try:
         with step(world, row.key, op, "bootstrap", "", seconds):
             nodeup.configure(world, row, ups)

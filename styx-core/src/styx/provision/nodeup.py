@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from styx.driver import Local, Node, SelfEnd, Ssh, SshFailed
 from styx.errors import DeadlineExceeded, StyxError, Unreachable
+from styx.parallel import in_parallel
 from styx.provision.jobs import cluster_info
 from styx.provision.leases import action_of
 from styx.provision.ledger import offer_of, rate_of
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 NOTICE_VARIABLE = "STYX_NOTICE_FILE"
 """Names a file to jobs that appears once the cloud has said that it will take the node away."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 REACH_DEADLINE_S = 300.0
 """How long a machine that runs may take to answer for the first time."""
@@ -49,15 +46,6 @@ class Up:
         """Let go of the connections; the agent goes on."""
         self.agent.close()
         self.transport.close()
-
-
-def in_parallel(action: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Results in order; the first error is raised after all have ended."""
-    if len(items) == 1:
-        return [action(items[0])]
-    with ThreadPoolExecutor(max_workers=min(32, max(1, len(items)))) as pool:
-        futures = [pool.submit(action, item) for item in items]
-    return [future.result() for future in futures]
 
 
 def way_to(world: World, node: Node) -> Transport:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from styx.driver import Permissions, Place
 from styx.errors import NoPlaceLeft, StyxError
 from styx.optimizer.problem import Requirement
+from styx.parallel import in_parallel
 from styx.provision import offers
 from styx.provision.guard import call
 from styx.provision.world import World
@@ -116,8 +116,7 @@ def _checks(
             world.cloud(name)  # says how to install a missing plugin
     again = [name for name in again if name in world.hub.installed_clouds()]
     if again:
-        with ThreadPoolExecutor(max_workers=len(again)) as pool:
-            fresh = list(pool.map(lambda name: check_cloud(world, name), again))
+        fresh = in_parallel(lambda name: check_cloud(world, name), again)
         world.store.save_checks(fresh)
         checks |= {check.cloud: check for check in fresh}
     return checks

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from styx.driver import FeatureSet
 from styx.errors import NotExecutable, Unreachable, WrongState
+from styx.parallel import in_parallel
 from styx.provision import contain, jobs, nodeup, reconcile
 from styx.provision.ledger import offer_of
 from styx.provision.steps import step
@@ -52,7 +53,7 @@ def exec_job(world: World, row: ClusterRow, op: str, task: Task, base: Path, sec
     needed = jobs.uploads(task, base, features_of(world, row))
     nodes = row.nodes if needed or task.num_nodes > 1 else row.nodes[:1]
     try:
-        ups = nodeup.in_parallel(lambda node: nodeup.connect(world, node), nodes)
+        ups = in_parallel(lambda node: nodeup.connect(world, node), nodes)
     except Unreachable:
         now = reconcile.refresh(world, row)
         if now.state is not ClusterState.UP:
@@ -91,7 +92,7 @@ def sync(
         def send(up: Up) -> SyncSummary:
             return upload(up.transport, up.agent.agent_path, items, say, trees=trees)
 
-        for summary in nodeup.in_parallel(send, ups):
+        for summary in in_parallel(send, ups):
             for line in summary.skipped:
                 say(line)
             say(

@@ -6,21 +6,18 @@ at in parallel, and nothing is waited for longer than its deadline: a cloud that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from styx.driver import Leftover, Node, Place
 from styx.errors import DeadlineExceeded, NotExecutable, StyxError, WrongState
+from styx.parallel import in_parallel
 from styx.provision import teardown
 from styx.provision.removal import living, patiently, quietly, remove
 from styx.provision.world import World, holder_is_dead
 from styx.state.rows import ClusterRow, ClusterState
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 ABANDONED = frozenset({ClusterState.INIT, ClusterState.TERMINATING})
 """Half-made or half-ended states: when their client is gone, nobody waits for these machines. STOPPING and STARTING are
@@ -102,7 +99,9 @@ def survey(world: World, places: Sequence[Place]) -> Survey:
     """Look at all places in parallel. A place that can't be read is reported, never called empty."""
     found: dict[tuple[str, str, str, str], Found] = {}
     unreadable: list[tuple[Place, str]] = []
-    for place, result in zip(places, _at_once(lambda place: _look(world, place), places), strict=True):
+    for place, result in zip(
+        places, in_parallel(lambda place: _look(world, place), places, at_once=AT_ONCE), strict=True
+    ):
         if isinstance(result, StyxError):
             unreadable.append((place, result.message))
             continue
@@ -111,11 +110,6 @@ def survey(world: World, places: Sequence[Place]) -> Survey:
             found.setdefault((each.place.cloud, each.place.account, each.kind, each.id), each)
     abandoned = tuple(row for row in world.store.clusters() if is_abandoned(world, row))
     return Survey(tuple(found.values()), abandoned, tuple(unreadable))
-
-
-def _at_once(action: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    with ThreadPoolExecutor(max_workers=min(AT_ONCE, max(1, len(items)))) as pool:
-        return list(pool.map(action, items))
 
 
 def _look(world: World, place: Place) -> tuple[Sequence[Node], Sequence[Leftover]] | StyxError:
@@ -181,7 +175,7 @@ def end(world: World, seen: Survey) -> dict[tuple[str, str], StyxError]:
             return row, DeadlineExceeded(f"{row.name} was left as it is: one of its places can't be listed")
         return row, quietly(lambda: teardown.down(world, row, lambda _: None, deadline_s=END_S, only=ABANDONED))
 
-    ended = {row.key: error for row, error in _at_once(close, seen.abandoned)}
+    ended = {row.key: error for row, error in in_parallel(close, seen.abandoned, at_once=AT_ONCE)}
     groups: dict[tuple[Place, str | None], list[Found]] = {}
     for each in seen.found:
         if each.key in ended and not each.stray:
@@ -189,9 +183,8 @@ def end(world: World, seen: Survey) -> dict[tuple[str, str], StyxError]:
                 errors[each.place.cloud, each.id] = failure
             continue
         groups.setdefault((each.place, each.key), []).append(each)
-    for (_, things), failures in zip(
-        groups.items(), _at_once(lambda item: _end_group(world, *item), list(groups.items())), strict=True
-    ):
+    failed = in_parallel(lambda item: _end_group(world, *item), list(groups.items()), at_once=AT_ONCE)
+    for things, failures in zip(groups.values(), failed, strict=True):
         errors.update({(each.place.cloud, each.id): failures[each.id] for each in things if each.id in failures})
     return errors
 
