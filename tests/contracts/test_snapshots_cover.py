@@ -126,9 +126,8 @@ GENERAL: Final[dict[str, dict[str, str]]] = {
 
 MISSING: Final[dict[str, dict[str, str]]] = {
     "aws": {
-        **dict.fromkeys(("dl2q", "g7"), UNPRICED),
+        "dl2q": UNPRICED,
         "trn2u": "EC2 offers it in ap-south-2 only, which is none of the snapshot's regions",
-        **dict.fromkeys(words("c9g m9g r9g"), NOT_READ),
     },
     "gcp": {
         "A3 Edge": "its prices contain those of reserved starts, which can't be told apart",
