@@ -456,6 +456,11 @@ class Ec2:
         with self.lock:
             self.faults.append(Fault(action, lost=True, times=times))
 
+    def zone_id(self, name: str) -> str:
+        """What all accounts call a zone that this one calls `name`."""
+        zones = self.backend(name[:-1]).describe_availability_zones()
+        return next(str(zone.zone_id) for zone in zones if zone.name == name)
+
     def sell_out(self, zone: str, code: str = "InsufficientInstanceCapacity") -> None:
         """No machine can be had in a zone (its name), or in a region's every zone (its name)."""
         self.closed[zone] = code

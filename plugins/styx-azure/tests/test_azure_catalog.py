@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from styx.plugin import CredentialsError, DriverError, Market, TransientError
+from styx.plugin import CredentialsError, DriverError, Market, Place, TransientError, UnsupportedError
 from styx.testing.conformance.catalogside import CatalogConformance, CatalogHarness
 from styx.testing.contexts import make_context
 from styx.testing.emulator import Emulator, Reply, plain_client
@@ -274,3 +274,11 @@ def test_refusals_keep_the_vendors_words(harness, vendor, reply, kind, words):
     vendor.refusal = reply
     with pytest.raises(kind, match=words):
         harness.driver().check()
+
+
+def test_a_zone_is_told_by_its_name(harness):
+    place = Place(cloud="azure", account="me", region="eastus")
+    assert harness.driver().zone_named(place, "2", ask=True) == "2"
+    for name in ["eastus-1", "4"]:
+        with pytest.raises(UnsupportedError, match=f"no zone {name} in eastus: .*called 1, 2 and 3"):
+            harness.driver().zone_named(place, name, ask=False)

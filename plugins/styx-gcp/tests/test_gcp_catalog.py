@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from styx.plugin import CredentialsError, DriverError, Market, TransientError
+from styx.plugin import CredentialsError, DriverError, Market, Place, TransientError, UnsupportedError
 from styx.testing.conformance.catalogside import CatalogConformance, CatalogHarness
 from styx.testing.contexts import make_context
 from styx.testing.emulator import Emulator, Reply, plain_client
@@ -376,3 +376,11 @@ def test_refusals_keep_the_vendors_words(harness, vendor, reply, kind, words):
     vendor.refusal = reply
     with pytest.raises(kind, match=words):
         harness.driver().check()
+
+
+def test_a_zone_is_told_by_its_name(harness):
+    place = Place(cloud="gcp", account="me", region="us-central1")
+    assert harness.driver().zone_named(place, "us-central1-a", ask=True) == "us-central1-a"
+    for name in ["us-central1", "europe-west4-a", "a"]:
+        with pytest.raises(UnsupportedError, match=f"no zone {name} in us-central1: .*names like us-central1-a"):
+            harness.driver().zone_named(place, name, ask=False)

@@ -722,6 +722,24 @@ class EndsItself(ABC):
         """What the node runs to end itself."""
 
 
+class HasZones(ABC):
+    """Regions have zones, and machines can be held to one: rows without a zone stand for any zone of their region."""
+
+    @abstractmethod
+    def zone_named(self, place: Place, name: str, *, ask: bool) -> str:
+        """The zone of `place`'s region that a user means by `name`, as rows and nodes of this cloud name it.
+
+        Args:
+            place: A region.
+            name: As the user wrote it; a name that rows use is its own answer.
+            ask: Whether the cloud may be asked; otherwise say what is known without it.
+
+        Raises:
+            UnsupportedError: The region has no such zone; the message says what it has, or how its zones are named.
+            CloudError: The cloud gave no answer.
+        """
+
+
 class MakesTransport(ABC):
     """Nodes are reached in the cloud's own way: they have a `PluginReach`."""
 
@@ -743,6 +761,7 @@ CAPABILITIES: tuple[type, ...] = (
     MakesImages,
     WarnsBeforeEnd,
     EndsItself,
+    HasZones,
     MakesTransport,
 )
 """Every capability mixin."""

@@ -218,6 +218,7 @@ requirements = st.builds(
     cloud=maybe(st.sampled_from(["acme", "bolt"])),
     region=maybe(st.sampled_from(["north", "east"])),
     zone=maybe(st.just("a")),
+    zones=st.sampled_from([(), (("acme", "north", "a"), ("bolt", "east", "b"))]),
     accelerator_name=maybe(st.sampled_from(["H100", "a100"])),
     accelerator_count=st.sampled_from([0, 0.5, 1, 2, 4]),
     accelerator_memory_gib=maybe(small),
@@ -241,13 +242,15 @@ def brute_fit(row, wanted, num_nodes):
     def paid(price, ceiling):
         return price is not None and price <= ceiling
 
+    own = {"north": "a", "east": "b"}
     device = bool(row.accelerator_name and row.accelerator_count)
     asks_device = bool(wanted.accelerator_name or wanted.accelerator_memory_gib or wanted.accelerator_count)
     able = row.features
     return not (
         (wanted.cloud and wanted.cloud != row.cloud)
         or (wanted.region and wanted.region != row.region)
-        or (wanted.zone and wanted.zone != row.zone)
+        or (wanted.zones and (row.cloud, row.region, row.zone or dict(own).get(row.region)) not in wanted.zones)
+        or (not wanted.zones and wanted.zone and wanted.zone != row.zone)
         or (asks_device and not device)
         or (wanted.accelerator_name and wanted.accelerator_name.lower() != (row.accelerator_name or "").lower())
         or (asks_device and row.accelerator_count < wanted.accelerator_count)

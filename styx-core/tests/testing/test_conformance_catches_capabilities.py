@@ -277,6 +277,25 @@ class PowersOffWithArguments(FakeDriver):
         return SelfEnd(kind="poweroff", argv=("-f",), stops_billing=False)
 
 
+@caught_by("test_a_zone_has_one_name", "a node is in zone north-a, which is said to be called NORTH-A")
+class ShoutsZones(FakeDriver):
+    def zone_named(self, place, name, *, ask):
+        return super().zone_named(place, name, ask=ask).upper()
+
+
+@caught_by("test_nodes_are_made_in_the_zone", "asked for zone north-a, made in north-b")
+class TakesAnyZone(FakeDriver):
+    def create(self, request):
+        place = request.place if request.offer.zone else request.place.model_copy(update={"zone": "north-b"})
+        return super().create(request.model_copy(update={"place": place}))
+
+
+@caught_by("test_no_such_zone", "'no zone' is said to be zone no zone")
+class BelievesAnyZone(FakeDriver):
+    def zone_named(self, place, name, *, ask):
+        return name
+
+
 # ------------------------------------------------------------------------------------------------------ the proof
 
 

@@ -13,6 +13,7 @@ from styx.plugin import (
     CredentialsError,
     Driver,
     EndsItself,
+    HasZones,
     Leftover,
     Node,
     NodeRequest,
@@ -29,7 +30,7 @@ from styx.plugin import (
     cloud_config,
     public_half,
 )
-from styx_aws import machines, network, probe, quotas, tags
+from styx_aws import machines, network, probe, quotas, tags, zonenames
 from styx_aws.config import AwsConfig
 from styx_aws.errors import GONE
 from styx_aws.images import Images, wanted
@@ -59,7 +60,7 @@ class _Attempt:
         return cast("T", self.steps[name])
 
 
-class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsBeforeEnd, EndsItself):
+class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsBeforeEnd, EndsItself, HasZones):
     """The machines of the account behind the credentials; `check` and the catalog are added by `Aws`."""
 
     def _prepare(self, keys: Callable[[], Keys]) -> None:
@@ -100,7 +101,8 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
         self._require_account(place)
         listed = self._instances(place.region, tags.filters(self.context.store, cluster))
         ours = [one for one in listed if tags.is_ours(one, self.context.store, cluster)]
-        found = [node for node in self._read(ours, place) if place.zone in (None, node.place.zone)]
+        zone = place.zone and self._network.zones(place.region).get(place.zone, place.zone)
+        found = [node for node in self._read(ours, place) if zone in (None, node.place.zone)]
         ids = {node.id for node in found}
         now, lag_s = self.context.clock(), self.limits.listing_lag_s
         lost = [node for node in known if node.id not in ids and cluster in (None, node.cluster)]
@@ -175,6 +177,14 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
         """What Service Quotas allows of the machine's family in the region, less what runs there."""
         self._require_account(place)
         return quotas.machines_left(self._clients, place.region, row)
+
+    def zone_named(self, place: Place, name: str, *, ask: bool) -> str:
+        """The zone's id, which this account's name for it leads to."""
+        zonenames.plausible(place.region, name)
+        if not ask:
+            return name
+        self._require_account(place)
+        return zonenames.known(place.region, name, self._network.zones(place.region))
 
     def notice_probe(self, node: Node) -> Sequence[str]:  # noqa: ARG002 - the same for all
         """Asks the machine's metadata for an interruption of its spot request, two minutes ahead at most."""

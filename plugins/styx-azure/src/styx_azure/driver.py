@@ -18,10 +18,12 @@ from styx.plugin import (
     CredentialsError,
     DriverConfig,
     FeatureSet,
+    HasZones,
     Identity,
     Limits,
     Place,
     TransientError,
+    UnsupportedError,
 )
 from styx.rest import RestApi, bearer, expecting
 from styx_azure import credentials, retail
@@ -80,7 +82,7 @@ class AzureConfig(DriverConfig):
     """Address where credentials are exchanged for an access token."""
 
 
-class Azure(Cloud, CatalogSource):
+class Azure(Cloud, CatalogSource, HasZones):
     """Virtual machines in regions, on demand and spot."""
 
     name = "azure"
@@ -134,6 +136,12 @@ class Azure(Cloud, CatalogSource):
                 )
             places[Place(cloud=self.name, account=account, region=region)] = problem
         return Identity(account=account, user=found.user, places=places)
+
+    def zone_named(self, place: Place, name: str, *, ask: bool) -> str:  # noqa: ARG002 - what it is called is enough
+        """The number, which each subscription counts in its own way."""
+        if name in ("1", "2", "3"):
+            return name
+        raise UnsupportedError(f"Azure has no zone {name} in {place.region}: zones are called 1, 2 and 3")
 
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""

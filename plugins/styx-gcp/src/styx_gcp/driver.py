@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,13 @@ from styx.plugin import (
     CredentialsError,
     DriverConfig,
     FeatureSet,
+    HasZones,
     Identity,
     Limits,
     Place,
     QuotaError,
     TransientError,
+    UnsupportedError,
 )
 from styx.rest import RestApi, expecting
 from styx_gcp import credentials, machines
@@ -80,7 +83,7 @@ class GcpConfig(DriverConfig):
     """Address where credentials are exchanged for an access token."""
 
 
-class Gcp(Cloud, CatalogSource):
+class Gcp(Cloud, CatalogSource, HasZones):
     """Virtual machines in regions, on demand and spot. Prices are the same in all zones of a region."""
 
     name = "gcp"
@@ -124,6 +127,14 @@ class Gcp(Cloud, CatalogSource):
                 )
             places[Place(cloud=self.name, account=project, region=region)] = problem
         return Identity(account=project, user=found.user, places=places)
+
+    def zone_named(self, place: Place, name: str, *, ask: bool) -> str:  # noqa: ARG002 - what it is called is enough
+        """The name, if it is the region's with a letter: `us-central1-a`."""
+        if re.fullmatch(rf"{re.escape(place.region)}-[a-z]", name):
+            return name
+        raise UnsupportedError(
+            f"Google Cloud has no zone {name} in {place.region}: zones there have names like {place.region}-a"
+        )
 
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""

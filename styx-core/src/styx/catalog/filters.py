@@ -80,10 +80,19 @@ def _identity(wanted: Requirement) -> Iterator[Condition]:
 
     for column in ("cloud", "region", "zone", "instance_type", "arch"):
         value = getattr(wanted, column)
-        if value is not None:
+        if column == "zone" and wanted.zones:
+            yield Condition(column, reduce(or_, (_in_zone(*each) for each in wanted.zones)))
+        elif value is not None:
             yield Condition(column, pl.col(column) == value)
     if wanted.network_tier == "best":
         yield Condition("network_tier", pl.col("network_tier") == "best")
+
+
+def _in_zone(cloud: str, region: str, zone: str) -> pl.Expr:
+    import polars as pl
+
+    here = pl.col("zone").is_null() | (pl.col("zone") == zone).fill_null(False)
+    return (pl.col("cloud") == cloud) & (pl.col("region") == region) & here
 
 
 def _accelerators(wanted: Requirement) -> Iterator[Condition]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from styx.catalog.cache import Damaged
-from styx.catalog.filters import on_market
+from styx.catalog.filters import on_market, one_of
 from styx.catalog.results import AcceleratorQuery, AcceleratorView, CatalogInfo, PriceRange
 from styx.errors import NotFound, UsageError
 from styx.models.accelerators import AcceleratorRequest
@@ -59,8 +59,13 @@ def parsed(query: AcceleratorQuery) -> Asked:
     return Asked(wanted, counted, infra.cloud, infra.region, infra.zone, query.every_region)
 
 
-def accelerators(frames: Sequence[pl.DataFrame], asked: Asked) -> list[AcceleratorView]:
+def accelerators(frames: Sequence[pl.DataFrame], asked: Asked, zoned: Sequence[str] = ()) -> list[AcceleratorView]:
     """One answer for each name, number and cloud (and region).
+
+    Args:
+        frames: All rows.
+        asked: What of them.
+        zoned: Clouds whose rows without a zone sell the zone that is asked for.
 
     Raises:
         NotFound: No row has an accelerator of that name.
@@ -71,7 +76,7 @@ def accelerators(frames: Sequence[pl.DataFrame], asked: Asked) -> list[Accelerat
         return []
     rows = pl.concat(frame.filter(pl.col("accelerator_name").is_not_null()).select(_COLUMNS) for frame in frames)
     _known(rows, asked)
-    rows = rows.filter(_holds(asked))
+    rows = rows.filter(_holds(asked, zoned))
     by = ["accelerator_name", "accelerator_count", "cloud", *(["region"] if asked.every_region else [])]
     spot = on_market(spot=True)
     price = pl.col("usd_per_hour")
@@ -131,13 +136,15 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(shown) + (", ..." if len(names) > len(shown) else "")
 
 
-def _holds(asked: Asked) -> pl.Expr:
+def _holds(asked: Asked, zoned: Sequence[str]) -> pl.Expr:
     import polars as pl
 
     holds = pl.lit(True)
     for column, value in (("cloud", asked.cloud), ("region", asked.region), ("zone", asked.zone)):
-        if value is not None:
-            holds &= pl.col(column) == value
+        if value is None:
+            continue
+        here = (pl.col(column) == value).fill_null(False)
+        holds &= here | (pl.col("zone").is_null() & one_of("cloud", zoned)) if column == "zone" else here
     wanted = asked.accelerator
     if wanted is None:
         return holds

@@ -19,8 +19,8 @@ from styx.catalog.filters import Condition, all_of, conditions, on_market, one_o
 from styx.catalog.results import AcceleratorQuery, AcceleratorView, CatalogInfo
 from styx.catalog.schema import KEY
 from styx.catalog.stock import PLAN_DEADLINE_S, Guard, Stock, unguarded, utc_now
-from styx.driver import CatalogRow, FeatureSet, OfferQuery, Place, QuotesLive
-from styx.errors import PluginError, StyxError
+from styx.driver import CatalogRow, FeatureSet, HasZones, OfferQuery, Place, QuotesLive
+from styx.errors import PluginError, StyxError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -188,10 +188,35 @@ class Catalog:
         """
         asked = listing.parsed(query)
         clouds = self._listed_clouds(asked.cloud)
+        zoned = self._zoned(clouds, asked)
         frames = [self._rows(clouds, spot).rows for spot in (False, True)] if clouds else []
         if asked.cloud is not None and not clouds:
             frames = self._quoted(asked.cloud)
-        return listing.accelerators(frames, asked)
+        return listing.accelerators(frames, asked, zoned)
+
+    def _zoned(self, clouds: Iterable[str], asked: listing.Asked) -> list[str]:
+        """Clouds whose rows without a zone sell the zone that is asked for, as far as can be said without asking them.
+
+        Raises:
+            UsageError: The only cloud asked for has no such zone.
+        """
+        found: list[str] = []
+        for name in clouds if asked.zone and asked.region else ():
+            cls = self.hub.driver_class(name)
+            if cls is None or not issubclass(cls, HasZones):
+                continue
+            cloud = self.hub.cloud(name)
+            assert isinstance(cloud, HasZones)
+            region = Place(cloud=name, account="", region=str(asked.region))
+            ask = partial(cloud.zone_named, region, str(asked.zone), ask=False)
+            try:
+                self.stock.guard(f"{name}.zone_named", ask, PLAN_DEADLINE_S)
+            except UnsupportedError as error:
+                if asked.cloud:
+                    raise UsageError(error.message) from None
+            else:
+                found.append(name)
+        return found
 
     def _quoted(self, cloud: str) -> list[pl.DataFrame]:
         """What a cloud without a catalog offers just now. It is asked only when it is named: an answer takes a while.

@@ -53,10 +53,11 @@ def _gather_one(
         checks = all_checks(wanted, task.num_nodes, features_of)
         for row in offers(wanted):
             sort = (row.instance_type, row.accelerator_name, row.accelerator_count, row.market)
-            key = (row.cloud, row.region, row.zone, *sort)
+            zone = row.zone or wanted.zone_in(row.cloud, row.region)
+            key = (row.cloud, row.region, zone, *sort)
             if key in seen or not _passes(checks, row):
                 continue
-            places = spots.of(row)
+            places = spots.of(row, zone)
             if places:
                 seen.add(key)
             for place in places:

@@ -180,7 +180,7 @@ def _reliefs(tasks: Sequence[GraphTask]) -> Iterator[tuple[str, dict[str, Any]]]
         yield f"without the cap of ${number_text(most)} per hour and machine", {"max_usd_per_hour": None}
     if any(each.cloud or each.region or each.zone for each in wanted):
         where = next("/".join(p or "*" for p in (w.cloud, w.region, w.zone)).rstrip("/*") for w in wanted if _pinned(w))
-        yield f"anywhere, not only in {where}", {"cloud": None, "region": None, "zone": None}
+        yield f"anywhere, not only in {where}", {"cloud": None, "region": None, "zone": None, "zones": ()}
     if any(each.instance_type for each in wanted):
         yield "with any machine type that is large enough", {"instance_type": None}
     if any(each.arch == "x86_64" for each in wanted):
@@ -239,7 +239,7 @@ def _relaxed_rows(wanted: Requirement, offers: Offers) -> list[CatalogRow]:
     """Offers for the requirement without each of its parts."""
     parts: tuple[dict[str, Any], ...] = (
         {},
-        {"cloud": None, "region": None, "zone": None},
+        {"cloud": None, "region": None, "zone": None, "zones": ()},
         {"instance_type": None},
         {"accelerator_name": None, "accelerator_memory_gib": None},
         {"accelerator_count": min(1.0, wanted.accelerator_count)},

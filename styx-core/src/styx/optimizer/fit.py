@@ -47,8 +47,8 @@ class Check:
 
 def place_checks(wanted: Requirement) -> list[Check]:
     """Where: cloud, region and zone."""
-    pairs = (("cloud", wanted.cloud), ("region", wanted.region), ("zone", wanted.zone))
-    return [
+    pairs = (("cloud", wanted.cloud), ("region", wanted.region))
+    checks = [
         Check(
             f"{field} {value}",
             lambda row, field=field, value=value: getattr(row, field) == value,  # type: ignore[misc]
@@ -57,6 +57,15 @@ def place_checks(wanted: Requirement) -> list[Check]:
         for field, value in pairs
         if value is not None
     ]
+    if wanted.zone is not None:
+        checks.append(Check(f"zone {zone_text(wanted)}", wanted.in_zone, lambda row: _where("zone", row)))
+    return checks
+
+
+def zone_text(wanted: Requirement) -> str:
+    """The zone that is asked for, with the cloud's own name in brackets where that is another one."""
+    own = dict.fromkeys(zone for *_, zone in wanted.zones if zone != wanted.zone)
+    return f"{wanted.zone} ({', '.join(own)})" if own else str(wanted.zone)
 
 
 def _where(field: str, row: CatalogRow) -> str:

@@ -25,14 +25,14 @@ def plan(problem: Problem, rows: Sequence[CatalogRow], features_of: Callable[[Ca
     checks = [all_checks(wanted, problem.num_nodes, features_of) for wanted in problem.alternatives]
     ranked: list[tuple[tuple[float, ...], Choice]] = []
     fitting: set[tuple[int, str]] = set()
-    for position, (row, places) in enumerate(open_rows):
+    for position, (row, _) in enumerate(open_rows):
         answered = [index for index, asked in enumerate(checks) if all(check.passes(row) for check in asked)]
         if not answered:
             continue
         fitting.update((index, row.cloud) for index in answered)
         preference = answered[0] if problem.ordered else 0
-        label = problem.alternatives[answered[0]].label
-        for place in places:
+        held = {each.zone_in(row.cloud, row.region): each.label for each in _reversed(problem, answered)}
+        for place, label in ((place, held[zone]) for zone in held for place in _open(problem, spots.of(row, zone))):
             choice = _choice(row, place, problem.num_nodes, label)
             ranked.append((_rank(problem, choice, preference, position), choice))
     ranked.sort(key=lambda pair: pair[0])
@@ -41,6 +41,11 @@ def plan(problem: Problem, rows: Sequence[CatalogRow], features_of: Callable[[Ca
         *_refused(problem, placed, checks),
     ]
     return Plan(task=problem.task, choices=tuple(choice for _, choice in ranked), losers=tuple(losers))
+
+
+def _reversed(problem: Problem, answered: Sequence[int]) -> Iterable[Requirement]:
+    """Alternatives that an offer answers, the first of them last."""
+    return (problem.alternatives[index] for index in reversed(answered))
 
 
 def _open(problem: Problem, places: Sequence[Place]) -> list[Place]:

@@ -84,6 +84,9 @@ class Requirement(Value):
     cloud: str | None = None
     region: str | None = None
     zone: str | None = None
+    """As the user wrote it."""
+    zones: tuple[tuple[str, str, str], ...] = ()
+    """Cloud, region and its own name of `zone`, where machines can be held to one: rows without a zone sell it, too."""
     instance_type: str | None = None
     accelerator_name: str | None = None
     accelerator_count: float = 0
@@ -104,6 +107,17 @@ class Requirement(Value):
     docker: bool = False
     network_tier: str | None = None
     arch: str | None = None
+
+    def zone_in(self, cloud: str, region: str) -> str | None:
+        """What a region calls the zone that is asked for, if its machines can be held to one."""
+        return next((zone for *where, zone in self.zones if where == [cloud, region]), None)
+
+    def in_zone(self, row: CatalogRow) -> bool:
+        """Whether a row sells the zone that is asked for, if one is."""
+        if not self.zones:
+            return self.zone in (None, row.zone)
+        zone = self.zone_in(row.cloud, row.region)
+        return zone is not None and row.zone in (None, zone)
 
 
 class Problem(Value):

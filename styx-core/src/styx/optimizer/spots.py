@@ -17,15 +17,21 @@ class Spots:
             self._enabled[place.cloud, place.region].append(place)
         self._known: dict[tuple[str, str, str | None], tuple[Place, ...]] = {}
 
-    def of(self, row: CatalogRow) -> tuple[Place, ...]:
-        """Places where it could be bought, in the order they were enabled, each once."""
-        key = (row.cloud, row.region, row.zone)
+    def of(self, row: CatalogRow, zone: str | None = None) -> tuple[Place, ...]:
+        """Places where it could be bought, in the order they were enabled, each once.
+
+        Args:
+            row: The offer.
+            zone: The one that it is to be held to; None is the row's own, if any.
+        """
+        zone = zone or row.zone
+        key = (row.cloud, row.region, zone)
         found = self._known.get(key)
         if found is None:
             places = [
-                place if row.zone is None or place.zone else place.model_copy(update={"zone": row.zone})
+                place if zone is None or place.zone else place.model_copy(update={"zone": zone})
                 for place in self._enabled.get(key[:2], ())
-                if place.zone is None or row.zone is None or place.zone == row.zone
+                if place.zone is None or zone is None or place.zone == zone
             ]
             found = self._known[key] = tuple(dict.fromkeys(places))
         return found

@@ -131,14 +131,17 @@ def _on_node(claim: Claim, up: Up, wanted: Wanted, say: Any) -> None:
 def image_of(task: Task, row: ClusterRow) -> str | None:
     """The docker image for the machines that were made: that of the first alternative which they answer."""
     named = [each for each in task.resources.alternatives() if each.image_id and each.image_id.docker]
-    fitting = [each for each in named if _answers(each, row)] or named
+    fitting = [each for each in named if _answers(each, row)]
+    fitting = fitting or [each for each in named if _answers(each, row, any_zone=True)] or named
     return fitting[0].image_id.docker if fitting and fitting[0].image_id else None
 
 
-def _answers(asked: Resources, row: ClusterRow) -> bool:
+def _answers(asked: Resources, row: ClusterRow, *, any_zone: bool = False) -> bool:
+    """Whether the machines are of that alternative; a zone may have been given another name than the cloud's."""
     place, offer, infra, wanted = row.place, offer_of(row), asked.infra, asked.accelerator
     if place is not None and infra is not None:
-        pairs = ((infra.cloud, place.cloud), (infra.region, place.region), (infra.zone, place.zone))
+        zone = infra.zone if any_zone else place.zone
+        pairs = ((infra.cloud, place.cloud), (infra.region, place.region), (infra.zone, zone))
         if any(want is not None and want != got for want, got in pairs):
             return False
     return wanted is None or wanted.name is None or offer is None or offer.accelerator_name == wanted.name

@@ -10,9 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from styx.driver import CatalogRow, FeatureSet, NodeState, Place
-from styx.errors import CapacityError, Interrupted, NoPlaceLeft, NotFound, QuotaError, StyxError, UsageError, WrongState
+from styx.errors import (
+    CapacityError,
+    Interrupted,
+    NoPlaceLeft,
+    NotFound,
+    QuotaError,
+    StyxError,
+    UnsupportedError,
+    UsageError,
+    WrongState,
+)
 from styx.parallel import in_parallel
-from styx.provision import attempts, contain, jobs, ledger, nodeup, planning, reconcile, submit, teardown
+from styx.provision import attempts, contain, jobs, ledger, nodeup, planning, reconcile, submit, teardown, zones
 from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
 from styx.provision.removal import hidden_until, patiently, quietly, remove
@@ -23,6 +33,7 @@ from styx.state.rows import ClusterRow, ClusterState
 
 if TYPE_CHECKING:
     from styx.models import Task
+    from styx.optimizer.problem import Requirement
     from styx.provision.nodeup import Up
     from styx.provision.teardown import Quiesce
 
@@ -201,12 +212,13 @@ def check_fit(world: World, row: ClusterRow, task: Task) -> None:
     offer = ledger.offer_of(row)
     if offer is None or row.place is None:
         return
+    place = _where(row)
     reasons = reuse_reasons(
-        [planning.requirement(each) for each in task.resources.alternatives()],
+        [_there(world, planning.requirement(each), place) for each in task.resources.alternatives()],
         need_nodes=task.num_nodes,
         have_nodes=row.num_nodes,
         offer=offer,
-        place=row.place,
+        place=place,
         features=offer.features or world.cloud(row.place.cloud).features,
     )
     if reasons:
@@ -214,6 +226,24 @@ def check_fit(world: World, row: ClusterRow, task: Task) -> None:
             f"cluster {row.name} does not fit: {'; '.join(reasons)}",
             hint=f"choose another name with -c, or end it first: `styx down {row.name}`",
         )
+
+
+def _where(row: ClusterRow) -> Place:
+    """Where a cluster is, with the zone that all its machines came to be in."""
+    assert row.place is not None
+    seen = {node.place.zone for node in row.nodes}
+    return row.place.model_copy(update={"zone": seen.pop()}) if len(seen) == 1 and not row.place.zone else row.place
+
+
+def _there(world: World, wanted: Requirement, place: Place) -> Requirement:
+    """A requirement of a cluster that exists: with its cloud's own name of the zone, which must be known to be that."""
+    if not wanted.zone or wanted.cloud not in (None, place.cloud) or wanted.region not in (None, place.region):
+        return wanted
+    try:
+        zone = zones.zone_named(world, place, wanted.zone)
+    except UnsupportedError:
+        zone = None
+    return wanted.model_copy(update={"zone": zone or wanted.zone})
 
 
 def _check_uploads(world: World, task: Task, cloud: str | None, base: Path) -> None:

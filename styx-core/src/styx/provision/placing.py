@@ -16,7 +16,7 @@ from styx.optimizer.graph import Data, Edge, GraphProblem, GraphTask
 from styx.optimizer.plan import GraphPlan, plan_gathered
 from styx.optimizer.problem import Preference, Requirement
 from styx.optimizer.refusals import FORGET_S, preferences
-from styx.provision import offers, planning
+from styx.provision import offers, planning, zones
 from styx.provision.options import EVERY_TASK, OptimizeOptions
 from styx.provision.wishes import configured
 from styx.provision.world import World
@@ -54,13 +54,13 @@ def place(
 
     Raises:
         UsageError: The graph or the options make no sense; the message says where.
-        NoPlaceLeft: No cloud is enabled.
+        NoPlaceLeft: No cloud is enabled, or a task names a zone that there is not.
         StyxError: No offers can be had.
     """
     options = options or OptimizeOptions()
     graph, links, together = graph_of(tasks, edges, options, architecture(world, options))
     market = Market(world, graph, options)
-    problem = problem_of(world, graph, links, together, market.places, options)
+    problem = problem_of(world, market.zoned(graph), links, together, market.places, options)
     answer = world.hub.plan_graph(problem)
     gathered = gather(problem, market.offers, market.features)
     plan = answer or plan_gathered(problem, gathered)
@@ -145,6 +145,16 @@ class Market:
         self._more = 0
         wanted = [each for task in tasks for each in task.alternatives]
         self.places: tuple[Place, ...] = self._assumed_places() if self._assumed else self._enabled_places(wanted)
+
+    def zoned(self, tasks: Sequence[GraphTask]) -> list[GraphTask]:
+        """The tasks, with the clouds' own names of the zones that they ask for."""
+        ask, places = not self._assumed, self.places
+        return [
+            task.model_copy(update={"alternatives": zones.named(self._world, task.alternatives, places, ask=ask)})
+            if any(each.zone for each in task.alternatives)
+            else task
+            for task in tasks
+        ]
 
     def offers(self, wanted: Requirement) -> list[CatalogRow]:
         """Rows that answer a requirement, or come near where none does."""

@@ -36,7 +36,7 @@ class Search:
         explain: Also tell what the enabled clouds lack that have nothing for it.
 
     Raises:
-        NoPlaceLeft: No cloud is enabled.
+        NoPlaceLeft: No cloud is enabled, or the task names a zone that there is not.
         UsageError: The task and the settings make no sense together.
     """
 
@@ -44,7 +44,9 @@ class Search:
         options = OptimizeOptions(hours={EVERY_TASK: hours})
         tasks, edges, together = graph_of([task], (), options, architecture(world, options))
         self.market = Market(world, tasks, options)
-        self.problem: GraphProblem = problem_of(world, tasks, edges, together, self.market.places, options)
+        self.problem: GraphProblem = problem_of(
+            world, self.market.zoned(tasks), edges, together, self.market.places, options
+        )
         self._world, self._task, self._hours, self._explain = world, task, hours, explain
 
     def plan(self, blocked: Sequence[Selector] = ()) -> Plan:

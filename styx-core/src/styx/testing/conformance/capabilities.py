@@ -9,6 +9,7 @@ from typing import Any, Literal
 from styx.driver import (
     EndsItself,
     HasVolumes,
+    HasZones,
     MakesImages,
     Node,
     NodeRequest,
@@ -20,7 +21,7 @@ from styx.driver import (
     Stoppable,
     WarnsBeforeEnd,
 )
-from styx.errors import TransientError
+from styx.errors import TransientError, UnsupportedError
 from styx.testing.conformance import steps
 from styx.testing.conformance.harness import OTHER_STORE, AnyDriver, Harness
 from styx.testing.conformance.identity import assert_sane
@@ -234,6 +235,52 @@ class MakesImagesConformance:
         assert driver.make_image(node, "second") != image, "another name returned the same image"
 
 
+class HasZonesConformance:
+    """Zones by name."""
+
+    def test_a_zone_has_one_name(self, harness: Harness) -> None:
+        """A zone that nodes are in is called that, asked or not, and what it is called is its own answer."""
+        driver = harness.driver()
+        assert isinstance(driver, HasZones)
+        request = harness.request(driver)
+        (node,) = steps.up(harness, driver, request)
+        zone = node.place.zone
+        assert zone is not None, "the node does not say in which zone it is"
+        region = request.place.model_copy(update={"zone": None})
+        for ask in (True, False):
+            name = driver.zone_named(region, zone, ask=ask)
+            assert name == zone, f"a node is in zone {zone}, which is said to be called {name}"
+
+    def test_nodes_are_made_in_the_zone(self, harness: Harness) -> None:
+        """A node that is asked for in a zone, by a row that names none, is made there and listed there."""
+        driver = harness.driver()
+        assert isinstance(driver, HasZones)
+        request = harness.request(driver)
+        (first,) = steps.up(harness, driver, request)
+        place = request.place.model_copy(update={"zone": first.place.zone})
+        offer = request.offer.model_copy(update={"zone": None})
+        again = harness.request(driver, slug="zoned").model_copy(update={"place": place, "offer": offer})
+        (node,) = steps.up(harness, driver, again)
+        assert node.place.zone == place.zone, f"asked for zone {place.zone}, made in {node.place.zone}"
+        listed = driver.nodes(place, again.cluster)
+        assert steps.ids(listed) == [node.id], f"the listing of {place} has {steps.ids(listed)}"
+
+    def test_no_such_zone(self, harness: Harness) -> None:
+        """What can't be a zone there is refused in words that name it, asked or not."""
+        driver = harness.driver()
+        assert isinstance(driver, HasZones)
+        region = harness.place(driver).model_copy(update={"zone": None})
+        for ask in (True, False):
+            said = ""
+            try:
+                name = driver.zone_named(region, "no zone", ask=ask)
+            except UnsupportedError as error:
+                said = error.message
+            else:
+                raise AssertionError(f"'no zone' is said to be zone {name}")
+            assert "no zone" in said, f"the refusal does not name the zone: {said}"
+
+
 class WarnsBeforeEndConformance:
     """Preemption notices."""
 
@@ -278,6 +325,7 @@ def assert_command(harness: Harness, argv: Sequence[str]) -> None:
 SUITES: dict[type, type] = {
     EndsItself: EndsItselfConformance,
     HasVolumes: HasVolumesConformance,
+    HasZones: HasZonesConformance,
     MakesImages: MakesImagesConformance,
     OpensPorts: OpensPortsConformance,
     QuotesLive: QuotesLiveConformance,

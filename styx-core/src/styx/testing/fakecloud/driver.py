@@ -31,6 +31,7 @@ from styx.plugin import (
     EndsItself,
     FeatureSet,
     HasVolumes,
+    HasZones,
     Identity,
     Leftover,
     Limits,
@@ -110,6 +111,7 @@ class FakeDriver(
     MakesImages,
     WarnsBeforeEnd,
     EndsItself,
+    HasZones,
 ):
     """A cloud that exists only in memory or in one file.
 
@@ -162,6 +164,16 @@ class FakeDriver(
     def quota(self, place: Place, row: CatalogRow) -> float | None:  # noqa: ARG002 - the contract's
         """What the vendor says is left in the region, whatever the type."""
         return self._call(self._cloud.machine_quota, self._key, place.region)
+
+    def zone_named(self, place: Place, name: str, *, ask: bool) -> str:
+        """One of the account's zones there; without asking, whatever begins with the region's name."""
+        if ask:
+            there = [zone for region, zone in self._call(self._cloud.whoami, self._key).zones if region == place.region]
+        else:
+            there = [name] if name.startswith(f"{place.region}-") else []
+        if name not in there:
+            raise UnsupportedError(f"the fake cloud has no zone {name} in {place.region}")
+        return name
 
     # ---------------------------------------------------------------------------------------- make and unmake
 
