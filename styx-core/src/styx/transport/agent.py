@@ -339,7 +339,7 @@ class _Launch:
     def connect(self) -> AgentClient:
         """Reach the agent, revived by the node itself if it died.
 
-        A line that stays silent for a while is replaced: on loaded machines a first answer was seen to go astray.
+        A line that stays silent for a while is replaced: it may be half open, and another one is cheap.
         """
         deadline = time.monotonic() + self._start_s
         while True:

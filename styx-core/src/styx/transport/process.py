@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, BinaryIO, cast
@@ -21,6 +21,69 @@ _TAIL_BYTES = 8192
 _GRACE_S = 1.0
 
 
+class Pipe:
+    """One end of a process's pipe that threads may read, write and close at the same time.
+
+    A thread that is about to read has let go of the interpreter but holds the descriptor's number. Closing the pipe at
+    that moment gives the number to the next pipe that is opened, and the late thread takes that one's first bytes: on
+    loaded machines, answers of agents were lost so. So the last thread that leaves the pipe closes it.
+    """
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody may enter any more."""
+        return self._closed
+
+    def read(self, most: int = -1) -> bytes:
+        """What is there, at most so many bytes, or everything up to the end; `b""` is the end."""
+        with self._entered():
+            return self._raw.read(most)
+
+    def write(self, data: bytes | memoryview) -> int:
+        """How many of these bytes were taken."""
+        with self._entered():
+            return self._raw.write(data)
+
+    def flush(self) -> None:
+        """Nothing: the pipe keeps nothing back."""
+
+    def fileno(self) -> int:
+        """The descriptor, for whoever is inside."""
+        return self._raw.fileno()
+
+    def close(self) -> None:
+        """Let nobody enter any more; the descriptor is closed when the last one has left."""
+        with self._lock:
+            last = not self._closed and not self._inside
+            self._closed = True
+        if last:
+            self._raw.close()
+
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise ValueError("the pipe is closed")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            last = self._closed and not self._inside
+        if last:
+            close_quietly(self._raw)
+
+
 class ProcessChannel:
     """A local process with its three streams. See `styx.transport.base.Channel`."""
 
@@ -28,8 +91,8 @@ class ProcessChannel:
         self._process = spawn(argv, env=env, cwd=cwd)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self.stdin = cast(BinaryIO, self._process.stdin)
-        self.stdout = cast(BinaryIO, self._process.stdout)
+        self.stdin = cast(BinaryIO, Pipe(self._process.stdin))
+        self.stdout = cast(BinaryIO, Pipe(self._process.stdout))
         self._tail: deque[bytes] = deque()
         self._drain = threading.Thread(target=self._drain_stderr, name="stderr", daemon=True)
         self._drain.start()
@@ -66,11 +129,11 @@ class ProcessChannel:
             end_group(self._process)
         self._drain.join(_GRACE_S)
         if not self._drain.is_alive():  # else a descendant keeps the pipe: closing it here would block
-            close_quietly(cast(BinaryIO, self._process.stderr))
+            close_quietly(cast(IO[bytes], self._process.stderr))
         close_quietly(self.stdout)
 
 
-def close_quietly(stream: BinaryIO) -> None:
+def close_quietly(stream: IO[bytes]) -> None:
     """Close a pipe whose other end may be gone."""
     with contextlib.suppress(OSError, ValueError):
         stream.close()
@@ -118,7 +181,7 @@ def run_process(
             end_group(process)
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
-                    close_quietly(cast(BinaryIO, stream))
+                    close_quietly(stream)
     return Completed(exit_code(process.returncode), stdout, stderr)
 
 
