@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from styx.errors import InvalidInput, LocalIOError
@@ -169,6 +169,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=80, deadline=None)
 @given(names=st.sets(PATHS, min_size=1, max_size=12), rules=RULES)
+@example(names={"a/a", "a/b/c.log"}, rules={"": ["a/**/"]})
 def test_the_same_files_as_git(repository: Path, names: set[str], rules: dict[str, list[str]]) -> None:
     for child in repository.iterdir():
         if child.name != ".git":

@@ -30,6 +30,8 @@ class Rules:
 
 def _pattern(line: str) -> GitIgnoreSpecPattern | None:
     """One line; None for one that git would match with nothing."""
+    if line.rstrip(" ").endswith("/**/"):  # pathspec takes it for everything below, git for the folders below
+        line = f"{line.rstrip(' ')}*/"
     try:
         return GitIgnoreSpecPattern(line)
     except GitIgnorePatternError:
