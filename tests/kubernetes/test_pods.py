@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from styx.errors import NoPlaceLeft, NotFound, UnsupportedError
+from styx.errors import NoPlaceLeft, NotFound
 from styx.testing.contexts import make_context
 from styx_k8s import Kubernetes
 from styx_k8s.config import K8sConfig
@@ -94,7 +94,7 @@ def driver_of(engine: Engine, store: str) -> Kubernetes:
 def test_an_image_that_does_not_exist_is_named(engine: Engine, kube: Any) -> None:
     if not REAL:
         kube.images = "(?!.*missing).*"
-    with pytest.raises(UnsupportedError, match="localhost/missing:1"):
+    with pytest.raises(NoPlaceLeft, match="localhost/missing:1"):
         engine.launch(resources={"image_id": "docker:localhost/missing:1"})
 
 

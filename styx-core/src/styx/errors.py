@@ -25,7 +25,7 @@ StyxError                         exit code
     ├── CapacityError             69   block the scope; remembered, decays
     ├── TransientError            75   same call again after `retry_after_s`
     ├── AmbiguousError            75   list until `settle_s` has passed, then adopt or retry
-    ├── UnsupportedError          71   wrong plan or bug: stop and report
+    ├── UnsupportedError          71   block the scope: no repeat can mend it there
     └── DriverError               70   next region, and report
 
 The exit codes 64 to 78 follow the spirit of BSD's sysexits(3). A job's own exit code is never one of ours to choose:
@@ -128,6 +128,11 @@ class NoPlaceLeft(StyxError):
     """Every place that could run the task refused, or none exists; the message lists the reasons."""
 
     exit_code = 69
+
+    def __init__(self, message: str, *, hint: str | None = None, lasting: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.lasting = lasting
+        """Nothing is gained by trying again later."""
 
 
 class InternalError(StyxError):
@@ -290,7 +295,7 @@ class AmbiguousError(CloudError):
 
 
 class UnsupportedError(CloudError):
-    """The request cannot work here (wrong plan, bug): the engine stops and reports."""
+    """The request cannot work in that scope, now or later (a wish that it lacks, a bug): the engine goes elsewhere."""
 
     exit_code = 71
     default_scope = Scope.CLOUD

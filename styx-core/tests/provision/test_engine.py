@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from styx.errors import (
     NotFound,
     StyxError,
     Unreachable,
-    UnsupportedError,
     UsageError,
     WrongState,
 )
@@ -87,11 +87,52 @@ def test_a_name_that_no_cluster_can_have_is_refused_before_anything(bench: Bench
     assert bench.client.status() == []
 
 
-def test_an_unsupported_request_stops_at_once(bench: Bench) -> None:
+def test_an_unsupported_request_blocks_its_cloud_and_is_told(bench: Bench) -> None:
     bench.cloud.refuse("create_machine", "bad_request", times=None)
-    with pytest.raises(UnsupportedError):
-        bench.launch()
+    with pytest.raises(NoPlaceLeft, match="every place refused") as caught:
+        bench.launch(retry_until_up=True)
+    assert "bad_request" in caught.value.message
     assert len(bench.outcomes()) == 1
+    assert bench.slept.count(5.0) == 0  # no repeat can help
+    assert bench.client.status() == []
+
+
+PICKY = """
+from styx.plugin import CatalogRow, Driver, Identity, Place, Scope, UnsupportedError
+class Picky(Driver):
+    name = "picky"
+    display_name = "Picky"
+    def check(self):
+        places = [Place(cloud="picky", account="acct", region=region) for region in ("east", "west")]
+        return Identity(account="acct", places=dict.fromkeys(places))
+    def fetch(self):
+        for region in ("east", "west"):
+            for zone in ("1", "2"):
+                yield CatalogRow(cloud="picky", instance_type="m", region=region, zone=zone, vcpus=2, usd_per_hour=0.01)
+    def create(self, request):
+        raise UnsupportedError(f"no such thing in {request.place}", scope=SCOPE)
+    def nodes(self, place, cluster, known=()): return ()
+    def terminate(self, nodes): pass
+"""
+
+
+@pytest.mark.parametrize(("scope", "tried"), [("None", 1), ("Scope.REGION", 2), ("Scope.ZONE", 4)])
+def test_what_a_cloud_does_not_support_is_told_and_another_cloud_is_taken(bench: Bench, scope: str, tried: int) -> None:
+    (bench.home / "drivers" / "picky.py").write_text(PICKY.replace("SCOPE", scope))
+    sys.modules.pop("styx_private_drivers.picky", None)
+    assert [each.ok for each in bench.client.check(["picky"])] == [True]
+    task = bench.task(resources={"cpus": 2})
+    assert str(bench.launch(task=task).place).startswith("fake/")
+    refused = [each for each in bench.client.why("c").attempts if each.place.cloud == "picky"]
+    assert len(refused) == tried
+    assert all("no such thing in picky/" in str(each.message) for each in refused)
+    assert [each.state for each in refused] == ["released"] * tried
+
+    bench.cloud.refuse("create_machine", "out_of_stock", times=None)
+    with pytest.raises(NoPlaceLeft) as caught:
+        bench.launch("d", task=task)
+    assert caught.value.message.count("UnsupportedError") == tried
+    assert caught.value.message.count(" small  out_of_stock ") == 3
 
 
 def test_bad_credentials_block_the_account(bench: Bench) -> None:

@@ -63,5 +63,6 @@ def test_scopes_of_errors() -> None:
     assert scope_of(DriverError("x")) is Scope.REGION
     assert scope_of(CapacityError("x", scope=Scope.REGION)) is Scope.REGION
     assert scope_of(DeadlineExceeded("slow")) is Scope.ZONE
-    assert scope_of(UnsupportedError("x")) is None
+    assert scope_of(UnsupportedError("x")) is Scope.CLOUD
+    assert scope_of(UnsupportedError("x", scope=Scope.ZONE)) is Scope.ZONE
     assert scope_of(WrongState("x")) is None

@@ -17,6 +17,7 @@ from styx.errors import (
     Scope,
     StyxError,
     TransientError,
+    UnsupportedError,
 )
 from styx.optimizer.problem import Choice, Selector
 from styx.provision import failover, gang, ledger, request
@@ -62,7 +63,7 @@ def make_nodes(
 
     Raises:
         NoPlaceLeft: All refused; the message is a table of the reasons.
-        UnsupportedError: A refusal that no other place can mend.
+        StyxError: What is wrong is not a place.
     """
     refused: list[Refused] = []
     left, unfit = _fitting(choices, wanted)
@@ -79,7 +80,15 @@ def make_nodes(
         left = _left_after(claim, left, refused, wanted, replan)
     if not refused and unfit:
         raise NoPlaceLeft("no place that fits can be tried: " + "; ".join(sorted(set(unfit))))
-    raise NoPlaceLeft(table(refused), hint="see `styx why` for the clouds' own words, or use --retry-until-up")
+    raise _all_refused(refused)
+
+
+def _all_refused(refused: Sequence[Refused]) -> NoPlaceLeft:
+    """What to do about it: wait, unless no place will ever take the request."""
+    if all(isinstance(each.error, UnsupportedError) for each in refused):
+        hint = next((each.error.hint for each in refused if each.error.hint), None)
+        return NoPlaceLeft(table(refused), hint=hint or "see `styx why` for the clouds' own words", lasting=True)
+    return NoPlaceLeft(table(refused), hint="see `styx why` for the clouds' own words, or use --retry-until-up")
 
 
 def _left_after(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from styx.errors import CloudError, DeadlineExceeded, Scope, StyxError, UnsupportedError
+from styx.errors import CloudError, DeadlineExceeded, Scope, StyxError
 from styx.optimizer.failover import block_of, remaining, survives
 
 __all__ = ["block_of", "remaining", "scope_of", "survives"]
@@ -10,8 +10,6 @@ __all__ = ["block_of", "remaining", "scope_of", "survives"]
 
 def scope_of(error: StyxError) -> Scope | None:
     """How far a failure reaches; None when the whole launch must stop and report."""
-    if isinstance(error, UnsupportedError):
-        return None
     if isinstance(error, CloudError):
         return error.scope
     if isinstance(error, DeadlineExceeded):

@@ -325,7 +325,7 @@ def _create(claim: Claim, op: str, task: Task, options: LaunchOptions) -> None:
             attempts.make_nodes(claim, search.choices(()), wanted, search.choices)
             return
         except NoPlaceLeft as error:
-            if not options.retry_until_up or world.timestamp() + pause_s > deadline:
+            if error.lasting or not options.retry_until_up or world.timestamp() + pause_s > deadline:
                 raise
             world.tell(
                 claim.key, op, "create", "note", f"again in {pause_s:g} s: {error.message.splitlines()[0].rstrip(':')}"
