@@ -135,17 +135,15 @@ MISSING: Final[dict[str, dict[str, str]]] = {
         **dict.fromkeys(("TPU v5p", "TPU 7x"), NOT_READ),
     },
     "azure": {
-        **dict.fromkeys(
-            ("NC RTX PRO 6000 v6", "ND H200 v5", "ND MI300X v5", "ND GB200 v6", "ND GB300 v6", "NV V710 v5"), NOT_READ
-        ),
-        **dict.fromkeys(("D v6", "Da v6", "E v5", "B v2"), NOT_READ),
+        "NC RTX PRO 6000 v6": "the prices that were read are those of preview sizes, which are withdrawn",
+        "ND GB300 v6": NOT_READ,
     },
     "lambda": {},
     "runpod": {},
 }
 """What no row has a price of, and why."""
 
-REGIONS: Final = {"aws": 20, "gcp": 30, "azure": 25, "lambda": 15, "runpod": 10}
+REGIONS: Final = {"aws": 20, "gcp": 30, "azure": 30, "lambda": 15, "runpod": 10}
 """At least so many have prices."""
 
 MAIN: Final = {
@@ -172,8 +170,23 @@ SOLD: Final[dict[str, dict[str, str]]] = {
         "TPU v5litepod": "us-central1 europe-west4",
         "TPU v6e": "us-central1 europe-west4",
     },
+    "azure": {
+        "NC T4 v3": "eastus eastus2 westus2 westeurope northeurope southeastasia japaneast",
+        "NC A100 v4": "eastus eastus2 westus2 westeurope northeurope southeastasia japaneast",
+        "NC H100 v5": "eastus eastus2 westus2 westeurope northeurope southeastasia japaneast",
+        "NCC H100 v5": "eastus2",
+        "ND A100 v4": "eastus westus2 westeurope",
+        "NDm A100 v4": "eastus eastus2 westus2 westeurope japaneast",
+        "ND H100 v5": "eastus eastus2 westus2 westeurope japaneast",
+        "ND H200 v5": "eastus2 westus2 northeurope southeastasia japaneast",
+        "ND MI300X v5": "eastus2 northeurope",
+        "ND GB200 v6": "eastus eastus2 westus2",
+        "NV A10 v5": "eastus eastus2 westus2 westeurope northeurope southeastasia japaneast",
+        "NV V710 v5": "eastus westeurope",
+        "NG V620 v1": "eastus2 westeurope",
+    },
 }
-"""Families with accelerators: the main regions where the vendor sells them to everybody, in which they need a price.
+"""Families with accelerators: the main regions where the vendor's price list has them, in which they need a price.
 
 TPU v4 is in no main region: the one that has it stands here.
 """
