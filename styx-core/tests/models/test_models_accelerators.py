@@ -2,11 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from styx.models.acceleratornames import ACCELERATORS, ALIASES, BY_MEMORY
+from styx.models.acceleratornames import ACCELERATORS, ALIASES, BOARDS, BY_MEMORY
 from styx.models.accelerators import (
     AcceleratorRequest,
     accelerator_facts,
     accelerator_suggestion,
+    answering,
     canonical_accelerator,
     is_known_accelerator,
 )
@@ -48,6 +49,15 @@ def test_names_do_not_collide():
     assert set(ALIASES.values()) <= ACCELERATORS.keys()
     for (name, memory), special in BY_MEMORY.items():
         assert accelerator_facts(name).memory_gib != memory == accelerator_facts(special).memory_gib
+
+
+def test_a_plain_name_takes_the_chips_fastest_board_and_not_the_other_way_round():
+    assert answering("h200") == ("H200", "H200-SXM")
+    assert answering("H200-SXM5") == ("H200-SXM",)
+    assert answering("A100") == ("A100",)
+    for name, boards in BOARDS.items():
+        for board in boards:
+            assert accelerator_facts(board) == accelerator_facts(name)
 
 
 def test_facts_and_suggestions():

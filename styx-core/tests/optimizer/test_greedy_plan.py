@@ -57,6 +57,15 @@ def test_cheapest_first_and_unknown_last():
     assert found.losers == ()
 
 
+def test_a_request_for_the_plain_chip_takes_it_on_its_fastest_board_and_no_other():
+    rows = [gpu(8, 30.0, "H200"), gpu(8, 20.0, "H200-SXM"), gpu(8, 10.0, "H200-NVL")]
+    plain = want(accelerator_name="H200", accelerator_count=8)
+    assert names(solve(rows, plain)) == ["H200-SXMx8", "H200x8"]
+    assert names(solve(rows, want(accelerator_name="H200-SXM", accelerator_count=8))) == ["H200-SXMx8"]
+    assert reuse(plain, offer=rows[1]) == []
+    assert reuse(plain, offer=rows[2]) == ["needs H200; the cluster has 8 x H200-NVL"]
+
+
 def test_equal_prices_waste_no_accelerator_and_keep_the_catalogs_order():
     assert names(solve([gpu(1, 1.0), row("b"), row("a")])) == ["b", "a", "H100x1"]
 

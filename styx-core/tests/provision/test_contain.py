@@ -45,6 +45,8 @@ def test_the_image_is_that_of_the_alternative_which_the_machines_answer() -> Non
     )
     assert contain.image_of(both, row("lambda")) == "first"
     assert contain.image_of(both, row("aws", accelerator="H100")) == "second"
+    assert contain.image_of(both, row("aws", accelerator="H100-SXM")) == "second"
+    assert contain.image_of(both, row("aws", accelerator="H100-NVL")) == "third"
     assert contain.image_of(both, row("aws")) == "third"
     assert contain.image_of(task(resources={"image_id": "docker:ubuntu:24.04"}), row()) == "ubuntu:24.04"
     assert contain.image_of(task(), row()) is None

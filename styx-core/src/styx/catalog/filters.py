@@ -9,7 +9,7 @@ from operator import and_, or_
 from typing import TYPE_CHECKING, Final
 
 from styx.driver import FeatureSet, Market
-from styx.models.accelerators import canonical_accelerator
+from styx.models.accelerators import answering
 
 if TYPE_CHECKING:
     import polars as pl
@@ -104,7 +104,7 @@ def _accelerators(wanted: Requirement) -> Iterator[Condition]:
     has = pl.col("accelerator_count")
     kind = (has > 0) & (has >= min(count, 1))
     if name is not None:
-        kind &= pl.col("accelerator_name") == canonical_accelerator(name)
+        kind &= one_of("accelerator_name", answering(name))
     if wanted.accelerator_vendor is not None:
         kind &= pl.col("accelerator_vendor") == wanted.accelerator_vendor
     if memory is not None:

@@ -12,7 +12,7 @@ from styx.catalog.cache import Damaged
 from styx.catalog.filters import on_market, one_of
 from styx.catalog.results import AcceleratorQuery, AcceleratorView, CatalogInfo, PriceRange
 from styx.errors import NotFound, UsageError
-from styx.models.accelerators import AcceleratorRequest
+from styx.models.accelerators import AcceleratorRequest, answering
 from styx.models.infra import Infra
 from styx.models.suggest import did_you_mean
 
@@ -126,7 +126,7 @@ def _known(rows: pl.DataFrame, asked: Asked) -> None:
     if name is None or rows.is_empty():
         return
     sold = rows.get_column("accelerator_name").unique().cast(str).to_list()
-    if name not in sold:
+    if not set(answering(name)) & set(sold):
         near = did_you_mean(name, sold, cutoff=0.5)
         raise NotFound(f"no catalog sells an accelerator called {name!r}", hint=near or f"there are: {_some(sold)}")
 
@@ -149,7 +149,7 @@ def _holds(asked: Asked, zoned: Sequence[str]) -> pl.Expr:
     if wanted is None:
         return holds
     if wanted.name is not None:
-        holds &= pl.col("accelerator_name") == wanted.name
+        holds &= one_of("accelerator_name", answering(wanted.name))
     if wanted.vendor is not None:
         holds &= pl.col("accelerator_vendor") == wanted.vendor
     if wanted.memory_gib is not None:

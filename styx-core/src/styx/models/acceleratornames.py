@@ -81,3 +81,10 @@ BY_MEMORY: Final[Mapping[tuple[str, float], str]] = {
     ("H100", 94): "H100-NVL",
 }
 """Names that catalogs use for two things, told apart by memory."""
+
+BOARDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "A100-80GB": ("A100-80GB-SXM",),
+    "H100": ("H100-SXM",),
+    "H200": ("H200-SXM",),
+}
+"""Plain names, and those of the same chip on its fastest board, which some clouds name and others don't."""

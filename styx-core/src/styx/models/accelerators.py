@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import BeforeValidator, model_serializer, model_validator
 
-from styx.models.acceleratornames import ACCELERATORS, ALIASES, AcceleratorFacts
+from styx.models.acceleratornames import ACCELERATORS, ALIASES, BOARDS, AcceleratorFacts
 from styx.models.base import Compact, Model, Problem, collect
 from styx.models.suggest import did_you_mean
 from styx.units import number_text, parse_amount, parse_size_gib, tidy_number
@@ -173,6 +173,12 @@ def canonical_accelerator(name: str) -> str:
                 break
             part = shorter
     return name
+
+
+def answering(name: str) -> tuple[str, ...]:
+    """Names of what meets a request for this one: who asks for `H100` takes an `H100-SXM`, not the other way round."""
+    usual = canonical_accelerator(name)
+    return (usual, *BOARDS.get(usual, ()))
 
 
 def accelerator_of_product(product: str, memory_gib: float) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from styx.driver import CatalogRow, FeatureSet, Market, Place
+from styx.models.accelerators import answering
 from styx.optimizer.problem import Requirement
 from styx.units import number_text
 
@@ -203,10 +204,12 @@ def _accelerator_checks(wanted: Requirement) -> list[Check]:
     if name is None and memory is None and not count:
         return []
 
+    names = {each.lower() for each in answering(name)} if name else None
+
     def of_the_kind(row: CatalogRow) -> bool:
         if row.accelerator_name is None or row.accelerator_count < min(count, 1) or not row.accelerator_count:
             return False  # a part of one is less than one
-        if name is not None and row.accelerator_name.lower() != name.lower():
+        if names is not None and row.accelerator_name.lower() not in names:
             return False
         if vendor is not None and row.accelerator_vendor != vendor:
             return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from styx.driver import CatalogRow
+from styx.models.acceleratornames import BOARDS
 from styx.optimizer.egress import Level
 from styx.optimizer.graph import Candidates, Data, GraphProblem, GraphTask, Limit
 from styx.optimizer.network import Network
@@ -324,7 +325,10 @@ def _choices(
 def hours_on(task: GraphTask, row: CatalogRow) -> float:
     """Estimated run time on an offer."""
     on = task.hours_on
-    return on.get(row.instance_type) or on.get(row.accelerator_name or "") or task.hours if on else task.hours
+    if not on:
+        return task.hours
+    plain = next((name for name in on if row.accelerator_name in BOARDS.get(name, ())), "")
+    return on.get(row.instance_type) or on.get(row.accelerator_name or "") or on.get(plain) or task.hours
 
 
 def _outside(network: Network, inputs: Sequence[Data], outputs: Sequence[Data], site: int) -> tuple[float, int]:

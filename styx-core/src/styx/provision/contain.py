@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from styx.errors import DeadlineExceeded, NotExecutable
+from styx.models.accelerators import answering
 from styx.parallel import in_parallel
 from styx.provision import jobs
 from styx.provision.ledger import offer_of
@@ -144,7 +145,7 @@ def _answers(asked: Resources, row: ClusterRow, *, any_zone: bool = False) -> bo
         pairs = ((infra.cloud, place.cloud), (infra.region, place.region), (infra.zone, zone))
         if any(want is not None and want != got for want, got in pairs):
             return False
-    return wanted is None or wanted.name is None or offer is None or offer.accelerator_name == wanted.name
+    return wanted is None or wanted.name is None or offer is None or offer.accelerator_name in answering(wanted.name)
 
 
 def login_of(task: Task) -> dict[str, str] | None:
