@@ -33,6 +33,8 @@ settings.register_profile("anywhere", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if IN_CI else "anywhere")
 
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # no test asks a cloud whether this machine is one of its own
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--coverage-floor`, which needs `--cov`."""

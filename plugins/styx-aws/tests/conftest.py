@@ -32,7 +32,11 @@ def make(aws, tmp_path):
 
     def driver(*, store=STORE, secrets=None, **settings):
         config = AwsConfig(**{"regions": ("us-east-1",), "price_endpoint": aws.url, **settings})
-        known = {"AWS_ENDPOINT_URL": aws.url, **(KEYS if secrets is None else secrets)}
+        known = {
+            "AWS_ENDPOINT_URL": aws.url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **(KEYS if secrets is None else secrets),
+        }
         return Aws(
             make_context(tmp_path, config=config, store=store, secrets=known, clock=aws.clock, http=plain_client)
         )

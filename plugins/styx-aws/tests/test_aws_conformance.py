@@ -28,7 +28,11 @@ class Ec2Harness(Harness):
     def driver(self, *, store=STORE, secrets=None, **settings):
         given = {"regions": ("us-east-1", "eu-west-1"), "spot_prices": False, "launch_size": 2, **settings}
         config = AwsConfig(price_endpoint=self.aws.url, **given)
-        known = {"AWS_ENDPOINT_URL": self.aws.url, **(self.credentials if secrets is None else secrets)}
+        known = {
+            "AWS_ENDPOINT_URL": self.aws.url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **(self.credentials if secrets is None else secrets),
+        }
         driver = Aws(
             make_context(self.home, config=config, store=store, secrets=known, clock=self.clock, http=plain_client)
         )

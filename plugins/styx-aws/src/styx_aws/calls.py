@@ -17,9 +17,9 @@ _FORM: Final = "application/x-www-form-urlencoded; charset=utf-8"
 
 
 def query(
-    context: Context, endpoint: str, region: str, service: str, keys: Keys, parameters: Mapping[str, str]
+    context: Context, endpoint: str, region: str, service: str, keys: Keys | None, parameters: Mapping[str, str]
 ) -> ElementTree.Element:
-    """One action of a query interface; the root of its reply, names without their XML namespace."""
+    """One action of a query interface; the root of its reply, names without their XML namespace. No keys: unsigned."""
     body = urlencode(sorted(parameters.items())).encode()
     headers = {"Content-Type": _FORM}
     url = endpoint.rstrip("/") + "/"
@@ -28,10 +28,10 @@ def query(
         context,
         name="AWS",
         endpoint=url,
-        headers=lambda: signed("POST", url, headers, body, keys, scope),
+        headers=(lambda: signed("POST", url, headers, body, keys, scope)) if keys else None,
         table=ERRORS,
         read_failure=read_failure,
-        hint=f"the credentials are from {keys.origin}; {HINT}",
+        hint=f"the credentials are from {keys.origin}; {HINT}" if keys else HINT,
         request_id_header="x-amzn-requestid",
     )
     text = api.call("POST", "", content=body, headers=headers, safe=True)

@@ -1,7 +1,8 @@
-"""Finds keys where AWS's own tools keep them: the environment, `~/.aws/credentials`, `~/.aws/config`.
+"""Finds keys where AWS's own tools do, and in their order: the environment, the two files, what is around.
 
 A profile may hold keys, name a program that prints them (`credential_process`), use single sign-on, or assume a role
-with the keys of another profile. Everything is read through the context, never from the process.
+with the keys of another profile, of a web identity, or of its surroundings. Everything is read through the context,
+never from the process.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from pydantic import SecretStr
 
 from styx.plugin import Context, CredentialsError
 from styx.rest import RestApi, credential_file, expecting
+from styx_aws import surroundings
 from styx_aws.calls import read_failure
 from styx_aws.errors import ERRORS, HINT
 from styx_aws.sigv4 import Keys
+from styx_aws.surroundings import Assume as Assume
 
 _PROCESS_TIMEOUT_S: Final = 20.0
 _DEEPEST: Final = 5
-
-Assume = Callable[[Keys, str, Mapping[str, str]], Keys]
-"""Keys of a role: from the keys that may assume it, a region, and the parameters of the call."""
+_KEYS: Final = frozenset(
+    ["aws_access_key_id", "role_arn", "web_identity_token_file", "sso_session", "sso_start_url", "credential_process"]
+)
+"""A profile with one of these has keys, or should; one with only a region, say, leaves them to what is around."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +75,33 @@ def files(context: Context) -> Files:
 
 
 def find(context: Context, profile: str | None, assume: Assume, sso_endpoint: Callable[[str], str]) -> Keys:
-    """The keys to use: of the profile that the settings name, else of the environment, else of AWS_PROFILE.
+    """The keys of the profile that the settings name; else of the environment, of AWS_PROFILE, of what is around.
 
     Raises:
         CredentialsError: There are none; the hint says how to get some.
     """
+    if profile is None:
+        if keys := _of_environment(context):
+            return keys
+        if keys := surroundings.web_identity_of_environment(context, assume, region_of(context, None)):
+            return keys
+    named = context.secrets("AWS_PROFILE") or None if profile is None else profile
+    known = files(context)
+    table = known.profiles.get(named or "default")
+    silent = named is None if table is None else not _KEYS.intersection(table)
+    if silent and (keys := surroundings.container(context) or surroundings.machine(context)):
+        return keys
+    return _of_profile(context, named or "default", known, assume, sso_endpoint, ())
+
+
+def _of_environment(context: Context) -> Keys | None:
     key_id, secret = context.secrets("AWS_ACCESS_KEY_ID"), context.secrets("AWS_SECRET_ACCESS_KEY")
-    if profile is None and key_id and secret:
-        token = context.secrets("AWS_SESSION_TOKEN")
-        return Keys(
-            key_id.strip(), SecretStr(secret.strip()), SecretStr(token.strip()) if token else None, "the environment"
-        )
-    name = profile or context.secrets("AWS_PROFILE") or "default"
-    return _of_profile(context, name, files(context), assume, sso_endpoint, ())
+    if not key_id or not secret:
+        return None
+    token = context.secrets("AWS_SESSION_TOKEN")
+    return Keys(
+        key_id.strip(), SecretStr(secret.strip()), SecretStr(token.strip()) if token else None, "the environment"
+    )
 
 
 def region_of(context: Context, profile: str | None) -> str | None:
@@ -113,21 +131,22 @@ def _of_profile(
     if name in seen or len(seen) > _DEEPEST:
         raise CredentialsError(f"AWS profile {name!r} leads back to itself: {' -> '.join((*seen, name))}", hint=HINT)
     origin = f"profile {name!r}"
+    if keys := surroundings.web_identity(table, assume, origin):
+        return keys
     if role := table.get("role_arn"):
-        source = table.get("source_profile")
-        if not source:
+        source, credential_source = table.get("source_profile"), table.get("credential_source")
+        if source == name and "aws_access_key_id" in table:
+            keys = _static(table, origin)
+        elif source:
+            keys = _of_profile(context, source, known, assume, sso_endpoint, (*seen, name))
+        elif credential_source:
+            keys = surroundings.of_source(context, credential_source, lambda: _of_environment(context), origin)
+        else:
             raise CredentialsError(
-                f"AWS {origin} assumes a role without a source_profile, which Styx can't do", hint="add source_profile"
+                f"AWS {origin} assumes a role and does not say with which keys",
+                hint="add source_profile, credential_source or web_identity_token_file to it",
             )
-        same = source == name and "aws_access_key_id" in table
-        keys = (
-            _static(table, origin) if same else _of_profile(context, source, known, assume, sso_endpoint, (*seen, name))
-        )
-        parameters = {"RoleArn": role, "RoleSessionName": table.get("role_session_name", "styx")}
-        if external := table.get("external_id"):
-            parameters["ExternalId"] = external
-        made = assume(keys, table.get("region", "us-east-1"), parameters)
-        return Keys(made.access_key_id, made.secret_access_key, made.session_token, origin)
+        return _of_role(role, table, keys, assume, origin)
     if "aws_access_key_id" in table:
         return _static(table, origin)
     if "sso_session" in table or "sso_start_url" in table:
@@ -135,6 +154,19 @@ def _of_profile(
     if command := table.get("credential_process"):
         return _from_process(command, origin)
     raise CredentialsError(f"AWS {origin} of {known.places} has no keys", hint=HINT)
+
+
+def _of_role(role: str, table: Mapping[str, str], keys: Keys, assume: Assume, origin: str) -> Keys:
+    if table.get("mfa_serial"):
+        raise CredentialsError(
+            f"AWS {origin} assumes a role that asks for a second factor, which Styx can't type",
+            hint="get keys with `aws sts assume-role` or single sign-on, or name a program in credential_process",
+        )
+    parameters = {"RoleArn": role, "RoleSessionName": table.get("role_session_name", "styx")}
+    if external := table.get("external_id"):
+        parameters["ExternalId"] = external
+    made = assume(keys, table.get("region", "us-east-1"), parameters)
+    return Keys(made.access_key_id, made.secret_access_key, made.session_token, origin)
 
 
 def _static(table: Mapping[str, str], origin: str) -> Keys:

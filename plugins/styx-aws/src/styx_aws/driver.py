@@ -170,13 +170,14 @@ class Aws(Ec2Machines):
 
 
 def _assume(
-    context: Context, endpoint: Callable[[str], str], keys: Keys, region: str, parameters: Mapping[str, str]
+    context: Context, endpoint: Callable[[str], str], keys: Keys | None, region: str, parameters: Mapping[str, str]
 ) -> Keys:
-    """Keys of a role."""
-    asked = {"Action": "AssumeRole", "Version": _STS_VERSION, **parameters}
+    """Keys of a role; without keys, the parameters hold a web identity's token."""
+    action = "AssumeRole" if keys else "AssumeRoleWithWebIdentity"
+    asked = {"Action": action, "Version": _STS_VERSION, **parameters}
     reply = calls.query(context, endpoint(region), region, "sts", keys, asked)
-    given = reply.find("AssumeRoleResult/Credentials")
-    with expecting("AWS", "AssumeRole"):
+    given = reply.find(f"{action}Result/Credentials")
+    with expecting("AWS", action):
         if given is None:
             raise KeyError("Credentials")
         return Keys(
