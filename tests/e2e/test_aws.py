@@ -189,6 +189,32 @@ def test_a_zone_that_there_is_not_is_told_before_anything_is_made(aws: Ec2, clou
     assert_clean(aws)
 
 
+def test_a_machine_that_does_not_answer_is_shown_so_until_it_does(aws: Ec2, cloud: Styx) -> None:
+    cloud("launch", "--yes", "-c", "quiet", task(cloud, "echo done"))
+    (life,) = [one for one in aws.instances() if one.user_data]
+    assert life.machine is not None
+    life.machine.cut()  # and for AWS it runs
+    (seen,) = cloud.json("status", "--refresh")
+    assert (life.state, seen["state"]) == ("running", "UNREACHABLE")
+    assert "node 0 has not answered since 20" in seen["note"]
+    assert "cannot reach" in seen["note"]
+    (later,) = cloud.json("status")  # as last seen, without asking
+    assert (later["state"], later["note"]) == ("UNREACHABLE", seen["note"])
+    life.machine.mend()
+    (back,) = cloud.json("status", "--refresh")
+    assert (back["state"], back["note"]) == ("UP", None)
+    story = [event["message"] for event in cloud.json("why", "quiet")["events"] if event["step"] == "answer"]
+    assert story == [seen["note"], "all nodes answer again"]
+
+    life.machine.hang()  # connections open, and nothing is said
+    assert cloud.json("status", "--refresh")[0]["state"] == "UNREACHABLE"
+    life.machine.resume()
+    assert "hello" in cloud("exec", "quiet", "echo hello").stdout
+    assert cloud.json("status")[0]["state"] == "UP"  # it answered just now
+    cloud("down", "--yes", "quiet")
+    assert_clean(aws)
+
+
 def test_a_machine_ends_itself_when_its_client_is_gone_for_good(aws: Ec2, cloud: Styx) -> None:
     yaml = task(cloud, "echo done", "config: {lease: {idle: 2s, action: down}}")
     cloud("launch", "--yes", "-d", "-c", "brief", yaml, timeout_s=240)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from styx.api.views import CheckView, ClusterView, JobView, Orphan, PermissionsView, PlannedOffer
-from styx.driver import CatalogRow, Endpoint, Permissions
+from styx.driver import CatalogRow, Endpoint, NodeState, Permissions
 from styx.errors import StyxError
 from styx.optimizer.problem import Choice
 from styx.provision.sweep import Found
 from styx.state.ledger import Cost
-from styx.state.rows import CheckRow, ClusterRow, JobRow
+from styx.state.rows import CheckRow, ClusterRow, ClusterState, JobRow
 
 
 def accelerators_of(offer: CatalogRow) -> str | None:
@@ -40,7 +40,7 @@ def cluster_view(row: ClusterRow, cost: Cost | None) -> ClusterView:
     return ClusterView(
         name=row.name,
         key=row.key,
-        state=row.state,
+        state=_shown(row),
         infra=str(row.place) if row.place else "-",
         nodes=row.num_nodes,
         resources=shape_of(offer) if offer else "-",
@@ -56,6 +56,11 @@ def cluster_view(row: ClusterRow, cost: Cost | None) -> ClusterView:
         endpoints=endpoints,
         ips=tuple(node.public_ip or node.private_ip or "" for node in row.nodes),
     )
+
+
+def _shown(row: ClusterRow) -> ClusterState:
+    silent = any(node.state is NodeState.UNREACHABLE for node in row.nodes)
+    return ClusterState.UNREACHABLE if silent and row.state is ClusterState.UP else row.state
 
 
 def _url(endpoint: Endpoint) -> str:

@@ -31,11 +31,11 @@ from styx.errors import NotFound, PermissionRefused, StyxError, WrongState
 from styx.parallel import in_parallel
 from styx.provision import (
     budgets,
+    hearing,
     launch,
     leases,
     ledger,
     nodeup,
-    notices,
     planning,
     reconcile,
     sshconfig,
@@ -222,9 +222,10 @@ class InProcess(CatalogCalls):
         rows = sorted(self._rows(names), key=lambda row: row.created_at, reverse=True)
 
         def look(row: ClusterRow) -> ClusterRow:
-            if refresh or reconcile.may_have_ended(row):
-                row = reconcile.refresh(self.world, row)
-            return notices.ask(self.world, row) if refresh else row
+            if refresh:
+                row, answers = reconcile.look(self.world, row)
+                return hearing.with_notices(self.world, row, answers)
+            return reconcile.refresh(self.world, row) if reconcile.may_have_ended(row) else row
 
         rows = in_parallel(look, rows)
         now = self.world.now()

@@ -22,7 +22,19 @@ from styx.errors import (
     WrongState,
 )
 from styx.parallel import in_parallel
-from styx.provision import attempts, contain, jobs, ledger, nodeup, planning, reconcile, submit, teardown, zones
+from styx.provision import (
+    attempts,
+    contain,
+    hearing,
+    jobs,
+    ledger,
+    nodeup,
+    planning,
+    reconcile,
+    submit,
+    teardown,
+    zones,
+)
 from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
 from styx.provision.removal import hidden_until, patiently, quietly, remove
@@ -373,7 +385,7 @@ def bring_up(claim: Claim, op: str, seconds: dict[str, float]) -> list[Up]:
     try:
         with step(world, row.key, op, "bootstrap", "", seconds):
             nodeup.configure(world, row, ups)
-            claim.update(state=ClusterState.UP, note=None, seen_at=world.now())
+            claim.update(state=ClusterState.UP, note=None, seen_at=world.now(), **hearing.all_answer(claim))
     except BaseException:
         nodeup.close_all(ups)
         raise

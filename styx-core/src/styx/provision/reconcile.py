@@ -8,13 +8,14 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from styx.driver import Node, NodeState
 from styx.errors import DeadlineExceeded, StyxError
-from styx.provision import ledger
+from styx.provision import hearing, ledger
 from styx.provision.claim import Claim, claimed
+from styx.provision.hearing import Answer
 from styx.provision.removal import patiently, quietly, remove
 from styx.provision.request import forget_keys
 from styx.provision.world import World, holder_is_dead
@@ -120,28 +121,42 @@ def refresh(world: World, row: ClusterRow) -> ClusterRow:
 
     Returns the row as it is stored afterwards. A cloud that can't be read leaves the row, with a note.
     """
+    return look(world, row, hear=False)[0]
+
+
+def look(world: World, row: ClusterRow, *, hear: bool = True) -> tuple[ClusterRow, tuple[Answer, ...]]:
+    """The same, and with `hear` what the nodes say themselves; a running node that does not answer is UNREACHABLE."""
     if row.state is ClusterState.TERMINATED or row.place is None:
-        return row
+        return row, ()
     if row.holder and not holder_is_dead(row.holder) and row.lease_until > world.timestamp():
-        return row
+        return row, ()
     try:
         driver = world.provisioner(row.place.cloud)
-        look = partial(driver.nodes, row.place, row.key, row.nodes)
-        nodes = tuple(patiently(world, world.timestamp() + LOOK_DEADLINE_S, look))
+        listing = partial(driver.nodes, row.place, row.key, row.nodes)
+        nodes = tuple(patiently(world, world.timestamp() + LOOK_DEADLINE_S, listing))
     except StyxError as error:
-        return row.model_copy(update={"note": f"could not be read: {error.message}"})
+        return row.model_copy(update={"note": f"could not be read: {error.message}"}), ()
     lag_s = driver.cloud.limits.listing_lag_s
     if len(nodes) < row.num_nodes and (world.now() - row.created_at).total_seconds() < lag_s:
-        return row
+        return row, ()
     verdict = judge(row, nodes, abandoned=True)
     ledger.follow(world, row, nodes)
+    nodes = _with_memory(row, nodes)
+    is_up = verdict.state is ClusterState.UP
+    answers = hearing.hear(world, nodes) if hear and is_up else ()
+    silent = hearing.silent_of(world.store.events(row.key))
+    heard = hearing.merged(nodes, answers, silent if is_up else {}, world.timestamp())
+    if is_up and (silent or heard.note):
+        verdict = replace(verdict, note=heard.note if answers else row.note)
     try:
         with claimed(world, row, wait_s=5.0) as claim:
             if claim.row().state is not row.state:
-                return claim.row()
-            return _write_down(claim, verdict, _with_memory(row, nodes))
+                return claim.row(), ()
+            written = _write_down(claim, verdict, heard.nodes)
+            hearing.put_on_record(world, row, heard, silent)
+            return written, answers
     except DeadlineExceeded:
-        return world.store.cluster_by_key(row.key) or row  # somebody began to work on it just now
+        return world.store.cluster_by_key(row.key) or row, ()  # somebody began to work on it just now
 
 
 def _write_down(claim: Claim, verdict: Verdict, nodes: tuple[Node, ...]) -> ClusterRow:

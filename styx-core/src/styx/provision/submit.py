@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from styx.driver import FeatureSet
+from styx.driver import FeatureSet, NodeState
 from styx.errors import NotExecutable, Unreachable, WrongState
 from styx.parallel import in_parallel
-from styx.provision import contain, jobs, nodeup, reconcile
+from styx.provision import contain, hearing, jobs, nodeup, reconcile
+from styx.provision.claim import claimed
 from styx.provision.ledger import offer_of
+from styx.provision.removal import quietly
 from styx.provision.steps import step
 from styx.provision.world import World
 from styx.state.rows import ClusterRow, ClusterState, JobRow
@@ -59,12 +61,26 @@ def exec_job(world: World, row: ClusterRow, op: str, task: Task, base: Path, sec
         if now.state is not ClusterState.UP:
             raise WrongState(f"cluster {row.name} is {now.state}: {now.note}", hint=_what_then(now)) from None
         raise
+    _note_answer(world, row, ups)
     try:
         if needed:
             sync(world, row, op, task, ups, base, seconds)
         return enqueue(world, row, op, task, ups, setup=False, seconds=seconds)
     finally:
         nodeup.close_all(ups)
+
+
+def _note_answer(world: World, row: ClusterRow, ups: Sequence[Up]) -> None:
+    """Take back that nodes do not answer, when all have just done so."""
+    if len(ups) < row.num_nodes or all(node.state is not NodeState.UNREACHABLE for node in row.nodes):
+        return
+
+    def write() -> None:
+        with claimed(world, row, wait_s=1.0) as claim:
+            if claim.row().state is ClusterState.UP and (answered := hearing.all_answer(claim)):
+                claim.update(note=None, seen_at=world.now(), **answered)
+
+    quietly(write)
 
 
 def sync(

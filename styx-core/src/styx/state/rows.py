@@ -26,6 +26,8 @@ class ClusterState(StrEnum):
     """A start was intended and has not been seen to finish."""
     TERMINATING = "TERMINATING"
     """A down was intended and has not been seen to finish."""
+    UNREACHABLE = "UNREACHABLE"
+    """Shown, never stored: UP for the cloud, but a node did not answer when it was last asked; `note` says why."""
     LOST = "LOST"
     """Its nodes ended without being asked to (preempted, deleted behind our back); `note` says why."""
     TERMINATED = "TERMINATED"
