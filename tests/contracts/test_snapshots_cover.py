@@ -82,8 +82,9 @@ ACCELERATED: Final[dict[str, dict[str, str]]] = {
     "runpod": {
         name: rf"\d+x_{name}_.*"
         for name in words("""
-            A100-80GB A100-80GB-SXM A40 B200 B300 H100 H100-NVL H100-SXM H200-SXM H200-NVL L4 L40 L40S
-            RTX2000-Ada RTX3090 RTX4000-Ada RTX4090 RTX5090 RTX6000-Ada RTXPRO6000 RTXPRO6000-WK
+            A100-80GB A100-80GB-SXM A40 A4000 A4500 A5000 A6000 B200 B300 H100 H100-NVL H100-SXM H200-SXM H200-NVL
+            L4 L40 L40S RTX2000-Ada RTX3090 RTX4000-Ada RTX4090 RTX5090 RTX6000-Ada RTXPRO4000 RTXPRO4500
+            RTXPRO6000 RTXPRO6000-WK
         """)
     },
 }
@@ -120,7 +121,7 @@ GENERAL: Final[dict[str, dict[str, str]]] = {
         "B v2": r"Standard_B\d+.*_v2",
     },
     "lambda": {"CPU": "cpu_.*"},
-    "runpod": {"CPU": "cpu.*"},
+    "runpod": {name: rf"{name}-\d+-\d+" for name in words("cpu3c cpu3g cpu3m cpu5c cpu5g cpu5m")},
 }
 """The same for machines without."""
 

@@ -4,12 +4,17 @@ import json
 
 import pytest
 
-from styx.plugin import BalanceError, CredentialsError, DriverError, Market, TransientError
+from styx.catalog.query import Catalog
+from styx.catalog.snapshot import read_snapshot
+from styx.optimizer.problem import Requirement
+from styx.plugin import BalanceError, CredentialsError, DriverError, Market, Place, TransientError
+from styx.plugins import Hub
 from styx.testing.conformance.catalogside import CatalogConformance, CatalogHarness
 from styx.testing.contexts import make_context
 from styx.testing.emulator import Emulator, Reply, plain_client
 from styx.testing.openapi import published
 from styx_runpod import RunPod, RunPodConfig
+from styx_runpod.driver import SNAPSHOT
 from styx_runpod.prices import accelerator, country, counts
 
 KEY = "rpa_STYX5f2b8cCANARYx9"
@@ -172,6 +177,37 @@ def test_rows_by_country_count_and_market(harness):
 )
 def test_names(gpu_id, name, expected):
     assert accelerator(gpu_id, name) == expected
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    hub = Hub(tmp_path_factory.mktemp("home"), environ={}, store_id="abc123", user="me")
+    return Catalog(hub.folders, hub)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("H200", {"H200-SXM"}),
+        ("H200-SXM", {"H200-SXM"}),
+        ("H100", {"H100-SXM"}),  # of the PCIe card no pod has eight
+        ("A100-80GB", {"A100-80GB", "A100-80GB-SXM"}),
+        ("A100-80GB-SXM", {"A100-80GB-SXM"}),
+    ],
+)
+def test_the_figures_that_ship_answer_requests_for_the_plain_chip(catalog, asked, found):
+    places = [Place(cloud="runpod", account="me", region=region) for _, region in catalog.regions(["runpod"])]
+    rows = catalog.candidates(Requirement(label="it", accelerator_name=asked, accelerator_count=8), places)
+    assert {row.accelerator_name for row in rows} == found
+    assert {row.region for row in rows} >= {"US", "CA", "SE"}
+
+
+def test_the_figures_that_ship_name_pods_as_the_driver_does():
+    for row in read_snapshot(SNAPSHOT):
+        if row.accelerator_name is None:
+            assert row.instance_type.split("-", 1)[1] == f"{row.vcpus:g}-{row.memory_gib:g}"
+        else:
+            assert row.instance_type == f"{row.accelerator_count:g}x_{row.accelerator_name}_SECURE"
 
 
 def test_countries_and_counts():
