@@ -79,6 +79,8 @@ class Stock:
     retry_after_s: float = 300.0
     """A source that failed while planning is not asked again for so long (by this process)."""
     _failed_at: dict[str, datetime] = field(default_factory=dict)
+    _known: dict[Path, tuple[tuple[int, int, int], FileFacts]] = field(default_factory=dict)
+    """What files say of themselves, as long as they are not replaced."""
     adapting: Lock = field(default_factory=Lock, repr=False)
 
     def layers(self, cloud: str) -> list[Layer]:
@@ -126,7 +128,7 @@ class Stock:
     def _ready(self, layer: Layer) -> bool:
         """Whether the layer has rows, after making them where they are missing."""
         try:
-            facts = layer.file.facts()
+            facts = self._facts(layer.file)
         except Damaged as damage:
             self.mend(layer, damage.reason)
             return True
@@ -137,6 +139,21 @@ class Stock:
         elif self._is_expired(layer, facts) and self._may_ask(layer):
             self._renew(layer)
         return True
+
+    def _facts(self, file: CacheFile) -> FileFacts | None:
+        """See `CacheFile.facts`; a file is read again when it is another one."""
+        try:
+            stat = os.stat(file.path)
+        except OSError:
+            return file.facts()
+        stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        known = self._known.get(file.path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        facts = file.facts()
+        if facts is not None:
+            self._known[file.path] = (stamp, facts)
+        return facts
 
     def _is_expired(self, layer: Layer, facts: FileFacts) -> bool:
         """Rows say themselves how long to believe them.

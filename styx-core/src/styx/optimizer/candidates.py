@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from styx.driver import CatalogRow, FeatureSet, Place
-from styx.optimizer.fit import Check, all_checks
+from styx.optimizer.fit import all_checks
 from styx.optimizer.graph import Candidates, GraphProblem, GraphTask
 from styx.optimizer.problem import Loser, Requirement
 from styx.optimizer.spots import Spots
@@ -49,21 +49,23 @@ def _gather_one(
     candidates = Candidates()
     seen: set[tuple[object, ...]] = set()
     kept_out: Counter[tuple[str, str]] = Counter()
+    restricted = bool(problem.blocked or problem.exclude or problem.allow)
     for index, wanted in enumerate(task.alternatives):
-        checks = all_checks(wanted, task.num_nodes, features_of)
+        passes = [check.passes for check in all_checks(wanted, task.num_nodes, features_of)]
+        rank = index if task.ordered else 0
         for row in offers(wanted):
-            sort = (row.instance_type, row.accelerator_name, row.accelerator_count, row.market)
-            zone = row.zone or wanted.zone_in(row.cloud, row.region)
-            key = (row.cloud, row.region, zone, *sort)
-            if key in seen or not _passes(checks, row):
+            zone = row.zone or (wanted.zone_in(row.cloud, row.region) if wanted.zones else None)
+            where = (row.cloud, row.region, zone)
+            key = (where, row.instance_type, row.accelerator_name, row.accelerator_count, row.market)
+            if key in seen or not all([ok(row) for ok in passes]):  # noqa: C419 - quicker than a generator
                 continue
-            places = spots.of(row, zone)
+            places = spots.at(where)
             if places:
                 seen.add(key)
             for place in places:
-                reason = _kept_out(problem, place, row)
+                reason = _kept_out(problem, place, row) if restricted else None
                 if reason is None:
-                    candidates.add(row, place, task.num_nodes, index if task.ordered else 0, index)
+                    candidates.add(row, place, task.num_nodes, rank, index)
                 else:
                     kept_out[str(place), reason] += 1
     losers = [
@@ -77,10 +79,6 @@ def _gather_one(
         if index not in answered and len(task.alternatives) > 1
     ]
     return Gathered(candidates, losers)
-
-
-def _passes(checks: Sequence[Check], row: CatalogRow) -> bool:
-    return all(check.passes(row) for check in checks)
 
 
 def _kept_out(problem: GraphProblem, place: Place, row: CatalogRow) -> str | None:

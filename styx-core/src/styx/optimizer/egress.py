@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import date
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from pydantic import field_validator
@@ -231,15 +232,26 @@ def area_of(cloud: str, region: str) -> tuple[str | None, str | None]:
 
 def tariff_for(cloud: str, region: str, own: Iterable[Tariff] = ()) -> Tariff:
     """The most particular tariff of a source: named region, then named area, then the cloud's; else an assumption."""
+    found = _particular(cloud, region, tuple(own)) if own else None
+    return found or _built_in(cloud, region)
+
+
+@lru_cache(maxsize=4096)
+def _built_in(cloud: str, region: str) -> Tariff:
+    found = _particular(cloud, region, TARIFFS)
+    return found or Tariff(cloud=cloud, cloud_wide=flat(0.02), internet=flat(0.09), assumed=True)
+
+
+def _particular(cloud: str, region: str, *tables: Sequence[Tariff]) -> Tariff | None:
     area, _ = area_of(cloud, region)
-    for table in (tuple(own), TARIFFS):
+    for table in tables:
         known = [each for each in table if each.cloud == cloud]
         by_region = [each for each in known if any(region.startswith(start) for start in each.regions)]
         by_area = [each for each in known if area is not None and area in each.areas]
         for found in (by_region, by_area, [each for each in known if not each.regions and not each.areas]):
             if found:
                 return max(found, key=lambda each: _longest(each.regions, region))
-    return Tariff(cloud=cloud, cloud_wide=flat(0.02), internet=flat(0.09), assumed=True)
+    return None
 
 
 def _longest(starts: Sequence[str], region: str) -> int:

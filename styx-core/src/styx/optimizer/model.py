@@ -9,7 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from styx.driver import CatalogRow
 from styx.models.acceleratornames import BOARDS
@@ -43,18 +43,6 @@ class Choices:
     usd_per_hour: list[float] = field(default_factory=list)
     uses: list[tuple[float, ...]] = field(default_factory=list)
     """By `Model.limits`."""
-
-    def add(self, values: Choice) -> None:
-        """Append one."""
-        self.origin.append(values.origin)
-        self.site.append(values.site)
-        self.home.append(values.home)
-        self.usd.append(values.usd)
-        self.score.append(values.score)
-        self.ms.append(values.ms)
-        self.rank.append(values.rank)
-        self.usd_per_hour.append(values.usd_per_hour)
-        self.uses.append(values.uses)
 
     def get(self, index: int) -> Choice:
         """One."""
@@ -233,6 +221,9 @@ def _counts_what_runs_at_once(problem: GraphProblem) -> bool:
     return bool(problem.limits or problem.reservations or problem.max_usd_per_hour is not None)
 
 
+_NOTHING_SHARED: Final[list[tuple[int, tuple[float, ...]]]] = [(0, ())]
+
+
 class _Shares:
     """Limits and reservations in one form: how much of each a candidate uses.
 
@@ -264,7 +255,7 @@ class _Shares:
     def variants(self, task: GraphTask, offers: Candidates, index: int) -> list[tuple[int, tuple[float, ...]]]:
         """How many free nodes, and what is used of each limit."""
         if not self.limits and not self._reservations:
-            return [(0, ())]
+            return _NOTHING_SHARED
         place, row = offers.places[index], offers.rows[index]
         base = [self._amount(limit, task, offers, index) for limit in self._limits]
         found = next((n for n, each in enumerate(self._reservations) if each.where.covers(place, row)), None)
@@ -295,31 +286,35 @@ def _choices(
     homes: dict[tuple[str, str, str], int],
     shares: _Shares,
 ) -> Choices:
-    made = Choices()
+    made: list[tuple[int, int, int, float, float, int, int, float, tuple[float, ...]]] = []
     priced = any(not math.isnan(price) for price in offers.usd_per_hour)
     bounded = problem.budget_usd is not None or problem.max_usd_per_hour is not None
-    moves: dict[int, tuple[float, int]] = {}
-    for index, (row, place) in enumerate(zip(offers.rows, offers.places, strict=True)):
-        rate = offers.usd_per_hour[index]
+    spots: dict[tuple[int, str | None], tuple[int, int, float, int]] = {}
+    wishes, limits, nodes = problem.preferences, shares.limits, task.num_nodes
+    for index, (row, place, rate, rank) in enumerate(
+        zip(offers.rows, offers.places, offers.usd_per_hour, offers.rank, strict=True)
+    ):
         if math.isnan(rate):
             if priced or bounded:
                 continue
             rate = 0.0  # all are unknown: nothing tells them apart, and the plan says so
-        site = network.site(place.cloud, place.region, place.zone or row.zone)
-        home = homes.setdefault((place.cloud, place.account, place.region), len(homes))
-        hours = hours_on(task, row)
-        if site not in moves:
-            moves[site] = _outside(network, task.inputs, task.outputs, site)
-        moved, moving_ms = moves[site]
-        wish = sum(each.penalty(rate, task.num_nodes) for each in problem.preferences if each.where.covers(place, row))
+        key = (id(place), row.zone)
+        spot = spots.get(key)
+        if spot is None:
+            site = network.site(place.cloud, place.region, place.zone or row.zone)
+            home = homes.setdefault((place.cloud, place.account, place.region), len(homes))
+            spot = spots[key] = (site, home, *_outside(network, task.inputs, task.outputs, site))
+        site, home, moved, moving_ms = spot
+        hours = hours_on(task, row) if task.hours_on else task.hours
         ms = round(hours * 3_600_000) + moving_ms
+        wish = sum(each.penalty(rate, nodes) for each in wishes if each.where.covers(place, row)) if wishes else 0.0
         for free, uses in shares.variants(task, offers, index):
-            if any(use > limit.most for use, limit in zip(uses, shares.limits, strict=True)):
+            if limits and any(use > limit.most for use, limit in zip(uses, limits, strict=True)):
                 continue
-            paid = rate * (task.num_nodes - free) / task.num_nodes
+            paid = rate * (nodes - free) / nodes
             usd = paid * hours + moved
-            made.add(Choice(index, site, home, usd, usd + wish * hours, ms, offers.rank[index], paid, uses))
-    return made
+            made.append((index, site, home, usd, usd + wish * hours, ms, rank, paid, uses))
+    return Choices(*map(list, zip(*made, strict=True)))
 
 
 def hours_on(task: GraphTask, row: CatalogRow) -> float:

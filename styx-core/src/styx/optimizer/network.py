@@ -7,7 +7,6 @@ on the tariff of the sender, never on the pair of places.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from styx.optimizer.egress import OWN, Level, Tariff, area_of, seconds, tariff_for
 
@@ -23,6 +22,7 @@ class Network:
         self._sites: dict[tuple[str, str, str | None], int] = {}
         self._nodes: dict[tuple[object, ...], int] = {("internet",): 0}
         self._senders: dict[Tariff, int] = {}
+        self._seen: dict[int, tuple[int, Tariff]] = {}
         self.paths: list[tuple[int, ...]] = []
         """By site: its node at each level."""
         self.sender: list[int] = []
@@ -53,16 +53,35 @@ class Network:
             None if cloud in OWN else ("clouds",),
             ("internet",),
         )
-        path = tuple(NOWHERE if name is None else self._nodes.setdefault(name, len(self._nodes)) for name in names)
-        there = [(level, node) for level, node in zip(Level, path, strict=True) if node != NOWHERE]
-        for (level, node), (_, above) in pairwise(there):
-            self.parent[node] = above
-            self.level[node] = level
-        tariff = tariff_for(cloud, region, self._own)
-        self.paths.append(path)
-        self.sender.append(self._senders.setdefault(tariff, len(self._senders)))
+        self.paths.append(self._path(names))
+        self.sender.append(self._number(tariff_for(cloud, region, self._own)))
         self._sites[key] = len(self.paths) - 1
         return self._sites[key]
+
+    def _path(self, names: Sequence[tuple[object, ...] | None]) -> tuple[int, ...]:
+        """The node of each name, made where there is none; lowest level first, and the last one is the internet."""
+        nodes, path = self._nodes, [NOWHERE] * len(names)
+        below = NOWHERE
+        for level, name in enumerate(names):
+            if name is None:
+                continue
+            node = nodes.get(name)
+            if below != NOWHERE:
+                self.parent[below] = len(nodes) if node is None else node
+                below = NOWHERE
+            if node is None:
+                node = below = nodes[name] = len(nodes)
+                self.level[node] = Level(level)
+            path[level] = node
+        return tuple(path)
+
+    def _number(self, tariff: Tariff) -> int:
+        """Of a sender. Equal tariffs are one; the same object, as most are, needs no comparison."""
+        known = self._seen.get(id(tariff))
+        if known is None:
+            number = self._senders.setdefault(tariff, len(self._senders))
+            known = self._seen[id(tariff)] = (number, tariff)  # kept, so that no other object gets its id
+        return known[0]
 
     def shared(self, one: int, other: int) -> Level:
         """The lowest level at which two sites meet."""

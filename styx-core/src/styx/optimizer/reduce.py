@@ -47,6 +47,8 @@ def _best_of_each_place(model: Model, choices: Choices) -> Choices:
     """They come sorted by score."""
     bounded = model.budget_usd is not None
     timed = model.by_time or model.deadline_ms is not None
+    if not (timed or model.coupled) and len(set(choices.rank)) == 1:
+        return choices.keep(_least_of_each_site(choices))
 
     def merits(i: int) -> tuple[float, ...]:
         found: list[float] = [choices.score[i], choices.rank[i]]
@@ -66,6 +68,16 @@ def _best_of_each_place(model: Model, choices: Choices) -> Choices:
                 best.append(values)
                 kept.append(i)
     return choices.keep(sorted(kept, key=lambda i: (choices.score[i], i)))
+
+
+def _least_of_each_site(choices: Choices) -> list[int]:
+    """The same where nothing but the score counts."""
+    best: dict[int, int] = {}
+    scores = choices.score
+    for i, site in enumerate(choices.site):
+        if scores[i] < scores[best.setdefault(site, i)]:
+            best[site] = i
+    return sorted(best.values(), key=lambda i: (scores[i], i))
 
 
 # ---------------------------------------------------------------------------------------------------- whole places

@@ -24,17 +24,24 @@ class Spots:
             row: The offer.
             zone: The one that it is to be held to; None is the row's own, if any.
         """
-        zone = zone or row.zone
-        key = (row.cloud, row.region, zone)
-        found = self._known.get(key)
+        return self.at((row.cloud, row.region, zone or row.zone))
+
+    def at(self, where: tuple[str, str, str | None]) -> tuple[Place, ...]:
+        """Places of a cloud's region, or of one zone of it."""
+        found = self._known.get(where)
         if found is None:
+            cloud, region, zone = where
             places = [
-                place if zone is None or place.zone else place.model_copy(update={"zone": zone})
-                for place in self._enabled.get(key[:2], ())
+                place if zone is None or place.zone else _in_zone(place, zone)
+                for place in self._enabled.get((cloud, region), ())
                 if place.zone is None or zone is None or place.zone == zone
             ]
-            found = self._known[key] = tuple(dict.fromkeys(places))
+            found = self._known[where] = tuple(dict.fromkeys(places))
         return found
+
+
+def _in_zone(place: Place, zone: str) -> Place:
+    return Place(cloud=place.cloud, account=place.account, region=place.region, zone=zone)
 
 
 def covers(block: Place, place: Place) -> bool:
