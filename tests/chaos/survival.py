@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from styx.errors import StyxError
 from styx.models import Task
 from styx.state.rows import ClusterState
 from tests.chaos.child import NAME, hurry
-from tests.chaos.targets import Target
+from tests.chaos.targets import Target, Undo
 
 CHILD = Path(__file__).with_name("child.py")
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,8 @@ HELD = {ClusterState.UP, ClusterState.STOPPED, ClusterState.STOPPING, ClusterSta
 """States in which the user's cluster exists on purpose."""
 BEFORE = {"launch": (), "stop": ("launch",), "down": ("launch",), "start": ("launch", "stop")}
 """What is done first, so that an operation has something to do."""
+DEADLINE_S = 240.0
+"""For one operation."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,57 @@ class Case:
 
     Attributes:
         verb: The operation during which the client dies.
-        moment: The observation at which it dies; empty: it lives.
-        fault: Staged at the cloud first.
+        moment: The observation at which it dies; empty: none.
+        after_s: It dies so long after its start, wherever it is then.
+        fault: Staged at the cloud first; one of the target's `faults`.
         nodes: Of the cluster.
+        anywhere: Whether there is a second place, should the first refuse.
         recovery: `sweep`, `look` (status, then sweep) or `next` (the next command is the same one again).
     """
 
     verb: str
     moment: str = ""
+    after_s: float | None = None
     fault: str | None = None
     nodes: int = 1
+    anywhere: bool = False
     recovery: str = "sweep"
+
+
+@dataclass
+class Tally:
+    """What cases came to, for the summary at the end.
+
+    Attributes:
+        lives: Cases by cloud and operation.
+        deaths: Those in which the client died.
+        failures: Those that left something, or went wrong.
+        seconds: What they took together, though some ran at the same time.
+    """
+
+    lives: dict[str, int] = field(default_factory=dict)
+    deaths: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, what: str, *, died: bool, failed: bool, seconds: float) -> None:
+        """One more case."""
+        with self.lock:
+            self.lives[what] = self.lives.get(what, 0) + 1
+            self.deaths[what] = self.deaths.get(what, 0) + died
+            self.failures[what] = self.failures.get(what, 0) + failed
+            self.seconds[what] = self.seconds.get(what, 0.0) + seconds
+
+    def lines(self) -> list[str]:
+        """A line for each cloud and operation, and one for all."""
+        rows = [
+            f"{what:<16} {self.lives[what]:>5} runs, {self.deaths[what]:>5} clients killed, "
+            f"{self.failures[what]:>3} failed, {self.seconds[what] / self.lives[what]:.1f} s each"
+            for what in sorted(self.lives)
+        ]
+        lives, deaths, failures = (sum(each.values()) for each in (self.lives, self.deaths, self.failures))
+        return [*rows, f"{lives} runs, {deaths} clients killed, {failures} failed or left something behind"]
 
 
 class Life:
@@ -60,25 +104,48 @@ class Life:
         hurry(self.client, target.name, dict(target.limits))
         assert [view.message for view in self.client.check([target.name]) if not view.ok] == []
         self.store = self.client.world.store.store_id
+        self.child: subprocess.Popen[str] | None = None
 
-    def run(self, verb: str, moment: str = "", nodes: int = 1) -> subprocess.CompletedProcess[str]:
+    def resources(self, case: Case) -> dict[str, Any]:
+        """What a launch asks for."""
+        return self.target.anywhere if case.anywhere else self.target.resources
+
+    def run(self, case: Case) -> subprocess.CompletedProcess[str]:
         """One operation in a process of its own."""
         target = self.target
-        asked = {"cloud": target.name, "limits": target.limits, "resources": target.resources, "nodes": nodes}
+        asked = {"cloud": target.name, "limits": target.limits, "resources": self.resources(case), "nodes": case.nodes}
         environ = {
             **os.environ, **target.environ(), "STYX_HOME": str(self.home), "CHAOS": json.dumps(asked),
             "PYTHONPATH": str(ROOT),
         }  # fmt: skip
-        return subprocess.run(
-            [sys.executable, str(CHILD), str(self.home), verb, moment],
-            env=environ, capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
+        command = [sys.executable, str(CHILD), str(self.home), case.verb, case.moment]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env=environ, **pipes) as self.child:
+            try:
+                out, err = self.child.communicate(timeout=DEADLINE_S if case.after_s is None else case.after_s)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                if case.after_s is None:
+                    raise
+                out, err = self.child.communicate()
+            return subprocess.CompletedProcess(command, self.child.returncode, out, err)
 
-    def prepare(self, verb: str) -> None:
+    def kill(self) -> None:
+        """End the client as it stands."""
+        if self.child is not None:
+            self.child.kill()
+
+    def prepare(self, case: Case) -> None:
         """Bring the cluster to where the operation has something to do."""
-        for each in BEFORE[verb]:
-            done = self.run(each)
+        for each in BEFORE[case.verb]:
+            done = self.run(Case(each, nodes=case.nodes))
             assert done.returncode == 0, done.stderr
+
+    def stage(self, case: Case) -> Undo:
+        """Let the cloud fail as the case says, until the result is called."""
+        if case.fault is None:
+            return lambda: None
+        return self.target.stage(self.target.faults[case.fault], self.store, self.kill)
 
     def recover(self, case: Case) -> None:
         """What a user does next."""
@@ -90,8 +157,9 @@ class Life:
 
     def _again(self, case: Case) -> None:
         if case.verb == "launch":
-            task: dict[str, Any] = {"run": "true", "num_nodes": case.nodes, "resources": self.target.resources}
-            self.client.launch(Task.from_dict(task), LaunchOptions(cluster=NAME))
+            task: dict[str, Any] = {"num_nodes": case.nodes, "resources": self.resources(case)}
+            job = {"run": "true"} if case.nodes == 1 else {}
+            self.client.launch(Task.from_dict(task | job), LaunchOptions(cluster=NAME))
         elif self.client.world.store.cluster(NAME) is not None:
             getattr(self.client, case.verb)([NAME])
 
@@ -139,30 +207,57 @@ def always(moment: str) -> bool:
     return moment.startswith("commit:") or moment.endswith("#0")
 
 
-def moments(target: Target, folder: Path, verb: str, nodes: int = 1) -> list[str]:
-    """What a client observes that does the operation to its end."""
-    with target.home(folder) as home:
-        life = Life(target, folder, home)
-        try:
-            life.prepare(verb)
-            whole = life.run(verb, nodes=nodes)
-            assert whole.returncode == 0, whole.stderr
-            life.check(f"{target.name} {verb}, whole")
-            return worth_dying_at(json.loads(whole.stdout.splitlines()[-1]))
-        finally:
-            life.client.close()
+@dataclass(frozen=True)
+class Whole:
+    """What was seen of an operation that was done to its end.
+
+    Attributes:
+        moments: At which a client can die.
+        seconds: From start to end.
+    """
+
+    moments: list[str]
+    seconds: float
 
 
-def survive(target: Target, folder: Path, case: Case, name: str) -> bool:
-    """Whether the client died at the moment of the case; raises when anything leaks."""
+def whole(target: Target, folder: Path, case: Case) -> Whole:
+    """What a client observes that does the operation of a case, and lives."""
     with ExitStack() as stack:
         home = stack.enter_context(target.home(folder))
         life = Life(target, folder, home)
         stack.callback(life.client.close)
-        life.prepare(case.verb)
-        if case.fault is not None:
-            target.stage(case.fault, life.store)
-        done = life.run(case.verb, case.moment, case.nodes)
+        life.prepare(case)
+        stack.callback(life.stage(case))
+        began = time.monotonic()
+        done = life.run(case)
+        seconds = time.monotonic() - began
+        assert done.returncode == 0, done.stderr
+        life.check(f"{target.name} {case.verb}, whole")
+        return Whole(worth_dying_at(json.loads(done.stdout.splitlines()[-1])), seconds)
+
+
+def survive(target: Target, folder: Path, case: Case, name: str, tally: Tally) -> bool:
+    """Whether the client died in a case; raises when anything leaks."""
+    began, died, failed = time.monotonic(), False, True
+    try:
+        died = _survive(target, folder, case, name)
+        failed = False
+    finally:
+        tally.add(f"{target.name} {case.verb}", died=died, failed=failed, seconds=time.monotonic() - began)
+    return died
+
+
+def _survive(target: Target, folder: Path, case: Case, name: str) -> bool:
+    with ExitStack() as stack:
+        home = stack.enter_context(target.home(folder))
+        life = Life(target, folder, home)
+        stack.callback(life.client.close)
+        life.prepare(case)
+        heal = life.stage(case)
+        try:
+            done = life.run(case)
+        finally:
+            heal()
         died = done.returncode == -signal.SIGKILL
         assert died or not case.moment or case.fault or not always(case.moment), f"{name} never came: {done.stderr}"
         try:

@@ -11,21 +11,55 @@ import queue
 import re
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from styx.testing.processes import marked
-from tests.simcloud.vendor import LOSE
+from tests.simcloud.vendor import LOSE, PASS
 
 if TYPE_CHECKING:
+    from styx.testing.emulator import Reply
     from styx.testing.machines import Machine, Machines
     from tests.simcloud.ec2 import Ec2
     from tests.simcloud.lambdacloud import LambdaCloud
     from tests.simcloud.runpod import RunPodCloud
+    from tests.simcloud.vendor import Vendor
 
 EVERY_VERB = ("launch", "stop", "start", "down")
+Undo = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Blow:
+    """What meets one of the calls that make machines.
+
+    Attributes:
+        skip: How many of them pass first.
+        refused: No machine is left; else one is made, and nobody is told.
+        kills: The client dies while the call is under way.
+    """
+
+    skip: int = 0
+    refused: bool = False
+    kills: bool = False
+
+
+FAULTS = {
+    "lost_reply": Blow(),
+    "capacity": Blow(refused=True),
+    "dead_before_it": Blow(refused=True, kills=True),
+    "dead_after_it": Blow(kills=True),
+}
+SECOND_FAULTS = {
+    "second_lost": Blow(skip=1),
+    "second_refused": Blow(skip=1, refused=True),
+    "dead_before_second": Blow(skip=1, refused=True, kills=True),
+    "dead_after_second": Blow(skip=1, kills=True),
+}
+"""The first machine of two is made before these strike."""
 
 
 class Target(ABC):
@@ -35,11 +69,21 @@ class Target(ABC):
     verbs: ClassVar[Sequence[str]] = EVERY_VERB
     limits: ClassVar[Mapping[str, float]] = {}
     """What the driver's own limits are set to, so that a run takes seconds: pauses of a real cloud are not tested."""
-    faults: ClassVar[Sequence[str]] = ()
-    """What `stage` knows."""
+    most_nodes: ClassVar[int] = 2
+    can_fail: ClassVar[bool] = False
+    """Whether `stage` and `watch` work."""
 
     def __init__(self) -> None:
         self.resources: dict[str, Any] = {"infra": self.name}
+        self.anywhere: dict[str, Any] = self.resources
+        """A wish that more than one place can grant."""
+
+    @property
+    def faults(self) -> Mapping[str, Blow]:
+        """By name, what can be staged here."""
+        if not self.can_fail:
+            return {}
+        return FAULTS | (SECOND_FAULTS if self.most_nodes > 1 else {})
 
     @contextmanager
     def home(self, folder: Path) -> Iterator[Path]:
@@ -65,9 +109,17 @@ class Target(ABC):
         """What else of this home exists there: keys, groups, disks, processes."""
         return []
 
-    def stage(self, fault: str, store: str) -> None:
-        """Script a fault for the calls of one home."""
-        raise NotImplementedError(fault)
+    def stage(self, blow: Blow, store: str, kill: Callable[[], None]) -> Undo:
+        """Script a blow to the calls of one home; `kill` ends its client."""
+        raise NotImplementedError
+
+    def watch(self, store: str, seen: Callable[[], None]) -> Undo:
+        """Have a function called before each machine of a home is made."""
+        raise NotImplementedError
+
+
+def nothing() -> None:
+    """Spares the client."""
 
 
 class Embedded(Target):
@@ -89,12 +141,14 @@ class Lambda(Target):
     name = "lambda"
     verbs = ("launch", "down")
     limits: ClassVar = {"min_poll_s": 0.2, "listing_lag_s": 2.5}
-    faults = ("lost_reply", "capacity")
+    can_fail = True
 
     def __init__(self, cloud: LambdaCloud) -> None:
         super().__init__()
         self.cloud = cloud
         self.resources = {"infra": "lambda/us-east-1", "instance_type": "gpu_1x_a10"}
+        places = [{"infra": f"lambda/{region}"} for region in ("us-east-1", "us-west-1")]
+        self.anywhere = {"instance_type": "gpu_1x_a10", "any_of": places}
 
     def settings(self) -> dict[str, Any]:
         return {"lambda": {"endpoint": self.cloud.url}}
@@ -116,11 +170,14 @@ class Lambda(Target):
         named = [*self.cloud.ssh_keys(), *self.cloud.rulesets()]
         return [str(each["name"]) for each in named if store in str(each["name"])]
 
-    def stage(self, fault: str, store: str) -> None:
+    def stage(self, blow: Blow, store: str, kill: Callable[[], None]) -> Undo:
         from tests.simcloud.lambdacloud import refusal
 
-        effect = LOSE if fault == "lost_reply" else refusal("instance-operations/launch/insufficient-capacity")
-        self.cloud.script("launch", effect, when=lambda body: store in json.dumps(body))
+        effect = refusal("instance-operations/launch/insufficient-capacity") if blow.refused else LOSE
+        return scripted(self.cloud, "launch", effect, store, blow.skip, kill if blow.kills else nothing)
+
+    def watch(self, store: str, seen: Callable[[], None]) -> Undo:
+        return scripted(self.cloud, "launch", PASS, store, 0, seen, times=99)
 
 
 class Aws(Target):
@@ -128,15 +185,19 @@ class Aws(Target):
 
     name = "aws"
     limits: ClassVar = {"min_poll_s": 0.2, "listing_lag_s": 1.0}
-    faults = ("lost_reply", "capacity")
+    can_fail = True
+    regions = ("us-east-1", "eu-west-1")
 
     def __init__(self, cloud: Ec2) -> None:
         super().__init__()
         self.cloud = cloud
         self.resources = {"infra": "aws/us-east-1", "instance_type": "m5.large"}
+        self.anywhere = {"infra": "aws", "instance_type": "m5.large"}
 
     def settings(self) -> dict[str, Any]:
-        return {"aws": {"regions": ["us-east-1"], "spot_prices": False, "price_endpoint": self.cloud.url}}
+        """Each machine by a call of its own, or there could be no part of a gang."""
+        asked = {"regions": list(self.regions), "spot_prices": False, "launch_size": 1}
+        return {"aws": {**asked, "price_endpoint": self.cloud.url}}
 
     def environ(self) -> dict[str, str]:
         from tests.simcloud.ec2 import KEY_ID, SECRET
@@ -152,19 +213,28 @@ class Aws(Target):
         return found
 
     def things(self, home: Path, store: str) -> list[str]:
+        found: list[str] = []
         with self.cloud.lock:
-            backend = self.cloud.backend("us-east-1")
-            groups = [group.name for table in backend.groups.values() for group in table.values()]
-            disks = [
-                disk.id for disk in backend.volumes.values() if any(tag["value"] == store for tag in disk.get_tags())
-            ]
-            return [name for name in (*groups, *backend.key_pairs) if store in name] + disks
+            for region in self.regions:
+                backend = self.cloud.backend(region)
+                groups = [group.name for table in backend.groups.values() for group in table.values()]
+                found += [name for name in (*groups, *backend.key_pairs) if store in name]
+                disks = backend.volumes.values()
+                found += [disk.id for disk in disks if any(tag["value"] == store for tag in disk.get_tags())]
+        return found
 
-    def stage(self, fault: str, store: str) -> None:
-        if fault == "lost_reply":
-            self.cloud.lose_reply("RunInstances")
-        else:
-            self.cloud.refuse("RunInstances", "InsufficientInstanceCapacity")
+    def stage(self, blow: Blow, store: str, kill: Callable[[], None]) -> Undo:
+        code = "InsufficientInstanceCapacity" if blow.refused else None
+        return self._plan(store, code=code, skip=blow.skip, lost=not code, strike=kill if blow.kills else nothing)
+
+    def watch(self, store: str, seen: Callable[[], None]) -> Undo:
+        return self._plan(store, times=99, strike=seen)
+
+    def _plan(self, store: str, **more: Any) -> Undo:
+        from tests.simcloud.ec2 import Fault
+
+        fault = self.cloud.plan(Fault("RunInstances", named=store, **more))
+        return lambda: setattr(fault, "times", 0)
 
 
 class RunPod(Target):
@@ -172,7 +242,8 @@ class RunPod(Target):
 
     name = "runpod"
     limits: ClassVar = {"min_poll_s": 0.2, "listing_lag_s": 1.0}
-    faults = ("lost_reply", "capacity")
+    most_nodes = 1
+    can_fail = True
 
     def __init__(self, cloud: RunPodCloud) -> None:
         super().__init__()
@@ -191,56 +262,73 @@ class RunPod(Target):
         ours = re.compile(rf"(styx-.+-{store}[0-9a-z]{{2}})-[0-9]+")
         return {pod.id: found[1] for pod in self.cloud.pods() if (found := ours.fullmatch(pod.name))}
 
-    def stage(self, fault: str, store: str) -> None:
+    def stage(self, blow: Blow, store: str, kill: Callable[[], None]) -> Undo:
         from tests.simcloud.runpod import SOLD_OUT, refusal
 
-        effect = LOSE if fault == "lost_reply" else refusal(400, SOLD_OUT)
-        self.cloud.script("create", effect, when=lambda body: store in json.dumps(body))
+        effect = refusal(400, SOLD_OUT) if blow.refused else LOSE
+        return scripted(self.cloud, "create", effect, store, blow.skip, kill if blow.kills else nothing)
+
+    def watch(self, store: str, seen: Callable[[], None]) -> Undo:
+        return scripted(self.cloud, "create", PASS, store, 0, seen, times=99)
+
+
+def scripted(
+    cloud: Vendor, operation: str, effect: Reply | str, store: str, skip: int, strike: Undo, times: int = 1
+) -> Undo:
+    """Script what meets one home's requests."""
+    mine = cloud.script(
+        operation, effect, skip=skip, times=times, strike=strike, when=lambda body: store in json.dumps(body)
+    )
+    return lambda: cloud.unscript(mine)
 
 
 class Pool(Target):
-    """A pool of hosts that exist already."""
+    """A pool of hosts that exist already; each home has two of them for itself."""
 
     name = "ssh"
     verbs = ("launch", "down")
     limits: ClassVar = {"min_poll_s": 0.2}
 
-    def __init__(self, room: Machines, folder: Path, hosts: int) -> None:
+    def __init__(self, room: Machines, folder: Path, homes: int) -> None:
         super().__init__()
         self.resources = {"infra": "ssh"}
         self.key = folder / "pool_key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
         public = self.key.with_suffix(".pub").read_text().strip()
-        self._free: queue.Queue[Machine] = queue.Queue()
-        self._taken: dict[Path, Machine] = {}
-        for number in range(hosts):
-            self._free.put(room.boot(f"pool{number}", authorized_keys=[public]))
+        self._free: queue.Queue[Sequence[Machine]] = queue.Queue()
+        self._taken: dict[Path, Sequence[Machine]] = {}
+        for number in range(homes):
+            names = (f"pool{number}{letter}" for letter in "ab")
+            self._free.put([room.boot(name, authorized_keys=[public]) for name in names])
 
     @contextmanager
     def home(self, folder: Path) -> Iterator[Path]:
-        machine = self._free.get()
+        pair = self._free.get()
         try:
             with super().home(folder) as home:
-                self._taken[home] = machine
-                host = {"ip": machine.host, "user": machine.user, "identity_file": str(self.key)}
-                (home / "ssh_node_pools.yaml").write_text(json.dumps({"lab": {"hosts": [host]}}))
+                self._taken[home] = pair
+                login = {"identity_file": str(self.key)}
+                hosts = [{"ip": machine.host, "user": machine.user, **login} for machine in pair]
+                (home / "ssh_node_pools.yaml").write_text(json.dumps({"lab": {"hosts": hosts}}))
                 yield home
         finally:
-            machine.run(["rm", "-f", "/var/tmp/styx.lease"])
-            self._free.put(machine)
+            for machine in pair:
+                machine.run(["rm", "-f", "/var/tmp/styx.lease"])
+            self._free.put(pair)
 
     def machines(self, home: Path, store: str) -> dict[str, str]:
-        machine = self._taken[home]
-        read = machine.run(["cat", "/var/tmp/styx.lease"])
-        if read.returncode != 0:
-            return {}
-        lease = json.loads(read.stdout)
-        assert lease["store"] == store
-        return {f"lab/{machine.host}": lease["cluster"]}
+        found = {}
+        for machine in self._taken[home]:
+            read = machine.run(["cat", "/var/tmp/styx.lease"])
+            if read.returncode == 0:
+                lease = json.loads(read.stdout)
+                assert lease["store"] == store
+                found[f"lab/{machine.host}"] = lease["cluster"]
+        return found
 
     def things(self, home: Path, store: str) -> list[str]:
-        machine = self._taken[home]
         looked = (
             "grep -l -z '^STYX_NODE=' /proc/[0-9]*/environ 2>/dev/null; ps -eo args | grep -o '[a]gent.pyz .*'; true"
         )
-        return machine.run(["sh", "-c", looked]).stdout.decode().splitlines()
+        told = [machine.run(["sh", "-c", looked]).stdout.decode() for machine in self._taken[home]]
+        return "".join(told).splitlines()

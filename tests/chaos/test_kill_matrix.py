@@ -8,69 +8,34 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from styx.provision.steps import OPERATIONS
-from styx.testing.machines import Machines
-from tests.chaos.survival import Case, moments, survive
-from tests.chaos.targets import EVERY_VERB, Aws, Embedded, Lambda, Pool, RunPod, Target
+from tests.chaos.conftest import AT_ONCE
+from tests.chaos.survival import Case, Tally, Whole, survive, whole
+from tests.chaos.targets import EVERY_VERB, FAULTS, SECOND_FAULTS, Embedded, Target
 
-AT_ONCE = int(os.environ.get("STYX_CHAOS_AT_ONCE", "3"))
 RUNS = int(os.environ.get("STYX_CHAOS_RUNS", "300"))
 SEED = int(os.environ.get("STYX_CHAOS_SEED", "20260101"))
 RECOVERIES = ("sweep", "look", "next")
 CLOUDS = ("aws", "lambda", "runpod", "ssh")
+GANGS = ("local", "aws", "lambda", "ssh")
+"""Clouds with clusters of several nodes."""
+
+TargetOf = Callable[[str], Target]
 
 
-@pytest.fixture(scope="module")
-def room() -> Iterator[Machines]:
-    if reason := Machines.unavailable():
-        pytest.skip(f"no real hosts: {reason}")
-    with Machines() as room:
-        yield room
-
-
-@pytest.fixture(scope="module")
-def target_of(room: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Target]]:
-    """Each cloud, begun when it is first asked for."""
-    from tests.simcloud.ec2 import Ec2
-    from tests.simcloud.lambdacloud import LambdaCloud
-    from tests.simcloud.runpod import RunPodCloud
-
-    with ExitStack() as stack:
-        made: dict[str, Target] = {}
-
-        def make(name: str) -> Target:
-            if name == "aws":
-                return Aws(stack.enter_context(Ec2(room, listing_lag_s=0.3)))
-            if name == "lambda":
-                return Lambda(stack.enter_context(LambdaCloud(room=room, listing_lag_s=0.3)))  # type: ignore[arg-type] # entering a vendor gives that vendor
-            if name == "runpod":
-                return RunPod(stack.enter_context(RunPodCloud(room=room, listing_lag_s=0.3)))  # type: ignore[arg-type] # the same
-            if name == "ssh":
-                return Pool(room, tmp_path_factory.mktemp("pool"), AT_ONCE)
-            return Embedded()
-
-        def get(name: str) -> Target:
-            if name not in made:
-                made[name] = make(name)
-            return made[name]
-
-        yield get
-
-
-def all_of(cases: list[tuple[Case, str]], target: Target, folder: Path) -> list[bool]:
+def all_of(cases: list[tuple[Case, str]], target: Target, folder: Path, tally: Tally) -> list[bool]:
     """Run cases side by side; all failures are told."""
 
     def one(number: int) -> bool:
         case, name = cases[number]
-        return survive(target, folder / str(number), case, f"{target.name}: {name}")
+        return survive(target, folder / str(number), case, f"{target.name}: {name}", tally)
 
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         futures = [pool.submit(one, number) for number in range(len(cases))]
@@ -79,31 +44,33 @@ def all_of(cases: list[tuple[Case, str]], target: Target, folder: Path) -> list[
     return [future.result() for future in futures]
 
 
-def whole_matrix(target: Target, verb: str, folder: Path) -> None:
+def whole_matrix(target: Target, case: Case, folder: Path, tally: Tally) -> None:
     """Every moment of one operation, recovered from in turn by sweep, by a look and by the next command."""
-    seen = moments(target, folder / "whole", verb)
+    seen = whole(target, folder / "whole", case).moments
     assert any(name.startswith("driver:") for name in seen)
-    assert sum(name.startswith("commit:append_event") for name in seen) >= len(OPERATIONS[verb])
+    assert sum(name.startswith("commit:append_event") for name in seen) >= len(OPERATIONS[case.verb])
     cases = [
-        (Case(verb, moment, recovery=RECOVERIES[number % 3]), f"{verb} at {moment}")
+        (replace(case, moment=moment, recovery=RECOVERIES[number % 3]), f"{case} at {moment}")
         for number, moment in enumerate(seen)
     ]
-    assert sum(all_of(cases, target, folder)) >= len(cases) - 6  # polls that a run may do without
+    assert sum(all_of(cases, target, folder, tally)) >= len(cases) - 6  # polls that a run may do without
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("verb", EVERY_VERB)
-def test_killed_at_every_moment(verb: str, tmp_path: Path) -> None:
-    whole_matrix(Embedded(), verb, tmp_path)
+def test_killed_at_every_moment(verb: str, tmp_path: Path, tally: Tally) -> None:
+    whole_matrix(Embedded(), Case(verb), tmp_path, tally)
 
 
 SAMPLE = [
     ("aws", Case("launch", "driver:aws.create:after#0", recovery="next")),
+    ("aws", Case("launch", fault="dead_after_second", nodes=2, recovery="sweep")),
     ("lambda", Case("launch", "commit:add_attempt:after#0", recovery="next")),
     ("lambda", Case("launch", "driver:lambda.create:after#0", fault="lost_reply", recovery="sweep")),
+    ("lambda", Case("launch", fault="dead_before_second", nodes=2, recovery="next")),
     ("runpod", Case("down", "driver:runpod.terminate:after#0", recovery="look")),
-    ("ssh", Case("launch", "driver:ssh.create:after#0", recovery="sweep")),
+    ("ssh", Case("launch", "driver:ssh.create:after#0", nodes=2, recovery="sweep")),
 ]
 
 
@@ -112,32 +79,56 @@ SAMPLE = [
 @pytest.mark.xdist_group("machines")
 @pytest.mark.parametrize(("cloud", "case"), SAMPLE, ids=lambda value: value if isinstance(value, str) else value.verb)
 def test_a_sample_of_the_other_clouds(
-    cloud: str, case: Case, target_of: Callable[[str], Target], tmp_path: Path
+    cloud: str, case: Case, target_of: TargetOf, tmp_path: Path, tally: Tally
 ) -> None:
-    assert survive(target_of(cloud), tmp_path / "case", case, f"{cloud}: {case}")
+    target = target_of(cloud)
+    dies = bool(case.moment) or target.faults[str(case.fault)].kills
+    assert survive(target, tmp_path / "case", case, f"{cloud}: {case}", tally) == dies
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("verb", EVERY_VERB)
 @pytest.mark.parametrize("cloud", CLOUDS)
-def test_every_moment_on_every_cloud(cloud: str, verb: str, target_of: Callable[[str], Target], tmp_path: Path) -> None:
+def test_every_moment_on_every_cloud(cloud: str, verb: str, target_of: TargetOf, tmp_path: Path, tally: Tally) -> None:
     target = target_of(cloud)
     if verb not in target.verbs:
         pytest.skip(f"{cloud} cannot {verb}")
-    whole_matrix(target, verb, tmp_path)
+    whole_matrix(target, Case(verb), tmp_path, tally)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("verb", EVERY_VERB)
+@pytest.mark.parametrize("cloud", GANGS)
+def test_every_moment_with_two_nodes(cloud: str, verb: str, target_of: TargetOf, tmp_path: Path, tally: Tally) -> None:
+    target = target_of(cloud)
+    if verb not in target.verbs:
+        pytest.skip(f"{cloud} cannot {verb}")
+    whole_matrix(target, Case(verb, nodes=2), tmp_path, tally)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(("fault", "nodes"), [("capacity", 1), ("second_refused", 2), ("second_lost", 2)])
+@pytest.mark.parametrize("cloud", ["aws", "lambda"])
+def test_every_moment_of_a_launch_that_the_cloud_troubles(
+    cloud: str, fault: str, nodes: int, target_of: TargetOf, tmp_path: Path, tally: Tally
+) -> None:
+    """One place refuses, or has one machine of two, and the next one has all; or a machine is made untold."""
+    whole_matrix(target_of(cloud), Case("launch", fault=fault, nodes=nodes, anywhere=True), tmp_path, tally)
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("cloud", ["aws", "lambda", "runpod"])
 def test_replies_that_are_lost_and_places_that_refuse(
-    cloud: str, target_of: Callable[[str], Target], tmp_path: Path
+    cloud: str, target_of: TargetOf, tmp_path: Path, tally: Tally
 ) -> None:
-    """Each fault, with a client that lives and with one that dies around the call."""
+    """Each fault, with a client that lives or dies with the call, and with one that dies around it."""
     target = target_of(cloud)
     create = f"driver:{cloud}.create"
-    moments_of_death = [
+    around = [
         "",
         f"{create}:before#0",
         f"{create}:after#0",
@@ -145,35 +136,45 @@ def test_replies_that_are_lost_and_places_that_refuse(
         "commit:update_attempt:after#0",
     ]
     cases = [
-        (Case("launch", moment, fault, recovery=recovery), f"{fault}, dead at {moment or 'no moment'}, {recovery}")
-        for fault in target.faults
-        for moment in moments_of_death
+        Case("launch", moment, fault=fault, nodes=nodes, recovery=recovery)
+        for nodes, faults in ((1, FAULTS), (2, SECOND_FAULTS))
+        for fault in faults
+        if fault in target.faults
+        for moment in (around if not target.faults[fault].kills else around[:1])
         for recovery in RECOVERIES
     ]
-    folder = tmp_path
-    if cloud == "aws":  # its faults are for the next call, whoever makes it
-        for number, (case, name) in enumerate(cases):
-            survive(target, folder / str(number), case, f"{cloud}: {name}")
-        return
-    all_of(cases, target, folder)
+    died = all_of([(case, str(case)) for case in cases], target, tmp_path, tally)
+    for case, dead in zip(cases, died, strict=True):
+        assert dead == target.faults[str(case.fault)].kills or case.moment, case
+
+
+def chosen(target: Target, dice: random.Random, seen: Whole, case: Case) -> Case:
+    """A moment, or any instant, and perhaps a fault."""
+    case = replace(case, recovery=dice.choice(RECOVERIES))
+    if dice.random() < 0.25:
+        return replace(case, after_s=dice.random() * seen.seconds)
+    case = replace(case, moment=dice.choice(seen.moments))
+    if case.verb == "launch" and dice.random() < 0.3:
+        known = [name for name in target.faults if case.nodes > 1 or name not in SECOND_FAULTS]
+        return replace(case, fault=dice.choice(known) if known else None)
+    return case
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(14400)
-def test_random_deaths(target_of: Callable[[str], Target], tmp_path: Path) -> None:
+def test_random_deaths(target_of: TargetOf, tmp_path: Path, tally: Tally) -> None:
     """So many runs as `STYX_CHAOS_RUNS` says, each a cloud, an operation, a moment and a way back by chance."""
     dice = random.Random(SEED)
-    seen: dict[tuple[str, str], list[str]] = {}
+    seen: dict[tuple[str, Case], Whole] = {}
     pairs = [(cloud, verb) for cloud in ("local", *CLOUDS) for verb in target_of(cloud).verbs]
     plan: dict[str, list[tuple[Case, str]]] = {}
     for number in range(RUNS):
         cloud, verb = dice.choice(pairs)
-        if (cloud, verb) not in seen:
-            seen[cloud, verb] = moments(target_of(cloud), tmp_path / f"whole-{cloud}-{verb}", verb)
-        case = Case(verb, dice.choice(seen[cloud, verb]), recovery=dice.choice(RECOVERIES))
         target = target_of(cloud)
-        if verb == "launch" and cloud in ("lambda", "runpod") and dice.random() < 0.3:
-            case = replace(case, fault=dice.choice(target.faults))
+        base = Case(verb, nodes=dice.choice((1, 1, target.most_nodes)))
+        if (cloud, base) not in seen:
+            seen[cloud, base] = whole(target, tmp_path / f"whole-{len(seen)}", base)
+        case = chosen(target, dice, seen[cloud, base], base)
         plan.setdefault(cloud, []).append((case, f"run {number}, seed {SEED}: {case}"))
     for cloud, cases in plan.items():
-        all_of(cases, target_of(cloud), tmp_path / cloud)
+        all_of(cases, target_of(cloud), tmp_path / cloud, tally)

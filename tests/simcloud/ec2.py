@@ -20,7 +20,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -55,12 +55,14 @@ class Fault:
 
     Attributes:
         action: AWS's name of it.
-        code: To refuse with; None performs the action.
+        code: To refuse with; None performs the action, and another fault may meet it.
         status: Of HTTP.
         times: How often.
         skip: Calls to let through before.
         lost: The action is performed, and the connection ends without a reply.
         message: AWS's words.
+        named: Only calls whose form holds this text.
+        strike: Called as a call is met, before anything comes of it.
     """
 
     action: str
@@ -70,6 +72,8 @@ class Fault:
     skip: int = 0
     lost: bool = False
     message: str = "scripted"
+    named: str = ""
+    strike: Callable[[], None] = field(default=lambda: None)
 
 
 @dataclass
@@ -218,7 +222,7 @@ class Ec2:
             self.settle()
             refusal = self._credentials(environ, service)
             refusal = refusal or self._denied(environ, region, service, action, body)
-            fault = self._fault(action)
+            fault = self._fault(action, body.decode(errors="replace"))
         if refusal is not None:
             return _reply(start, 401 if refusal[0] == "AuthFailure" else 403, _error(service, *refusal), service)
         if fault is not None and fault.code is not None:
@@ -277,16 +281,18 @@ class Ec2:
             return all(any(tags.get(name) for name in names) for tags in things)
         return False
 
-    def _fault(self, action: str) -> Fault | None:
+    def _fault(self, action: str, form: str) -> Fault | None:
         if self.weather is not None and (sudden := self.weather(action)) is not None:
             return sudden
         for fault in self.faults:
-            if fault.action == action and fault.times > 0:
+            if fault.action == action and fault.times > 0 and fault.named in form:
                 if fault.skip > 0:
                     fault.skip -= 1
                     return None
                 fault.times -= 1
-                return fault
+                fault.strike()
+                if fault.code is not None or fault.lost:
+                    return fault
         return None
 
     def _own(self, service: str, region: str, action: str, body: bytes) -> tuple[int, bytes] | None:
@@ -453,8 +459,13 @@ class Ec2:
 
     def lose_reply(self, action: str, *, times: int = 1) -> None:
         """Perform an action and end the connection instead of answering."""
+        self.plan(Fault(action, lost=True, times=times))
+
+    def plan(self, fault: Fault) -> Fault:
+        """Any other fault; with `times` set to 0 it is over."""
         with self.lock:
-            self.faults.append(Fault(action, lost=True, times=times))
+            self.faults.append(fault)
+            return fault
 
     def zone_id(self, name: str) -> str:
         """What all accounts call a zone that this one calls `name`."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LOSE = "lose"
 """Carry the request out, and never answer."""
+PASS = "pass"
+"""Nothing: for scripts that only want to know of a request. Others may meet it, too."""
 
 
 @dataclass
@@ -27,10 +29,11 @@ class Script:
 
     Attributes:
         operation: Its name, such as `launch`.
-        effect: A reply instead of the vendor's own, or `LOSE`.
+        effect: A reply instead of the vendor's own, `LOSE` or `PASS`.
         skip: So many requests pass first.
         times: So many requests are met.
         when: Only requests with such a body.
+        strike: Called as the request is met, before anything comes of it.
     """
 
     operation: str
@@ -38,6 +41,7 @@ class Script:
     skip: int = 0
     times: int = 1
     when: Callable[[Any], bool] = field(default=lambda _body: True)
+    strike: Callable[[], None] = field(default=lambda: None)
 
 
 @dataclass
@@ -99,9 +103,16 @@ class Vendor:
         self.server.__exit__(*error)
         self._booting.shutdown(wait=True)
 
-    def script(self, operation: str, effect: Reply | str, **more: Any) -> None:
+    def script(self, operation: str, effect: Reply | str, **more: Any) -> Script:
         """Stage a fault; see `Script`."""
-        self.scripts.append(Script(operation, effect, **more))
+        with self.lock:
+            self.scripts.append(Script(operation, effect, **more))
+            return self.scripts[-1]
+
+    def unscript(self, script: Script) -> None:
+        """Take a fault back; one that has happened is none any more."""
+        with self.lock:
+            self.scripts = [each for each in self.scripts if each is not script]
 
     def doom(self, **fate: Any) -> None:
         """Say what becomes of the next machine; see `Fate`."""
@@ -162,7 +173,7 @@ class Vendor:
         return reply
 
     def _due(self, operation: str, body: Any) -> Reply | str | None:
-        for script in self.scripts:
+        for script in list(self.scripts):
             if script.operation != operation or not script.when(body):
                 continue
             if script.skip:
@@ -170,8 +181,10 @@ class Vendor:
                 return None
             script.times -= 1
             if script.times <= 0:
-                self.scripts.remove(script)
-            return script.effect
+                self.unscript(script)
+            script.strike()
+            if script.effect != PASS:
+                return script.effect
         return None
 
 

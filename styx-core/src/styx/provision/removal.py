@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +19,10 @@ REMOVAL_DEADLINE_S = 600.0
 RELEASE_TRIES = 4
 """How often a release is repeated at the cloud's word before the listing is asked again, which would use up the one
 request that some clouds allow in a second."""
+
+ASK_AGAIN_S = 60.0
+"""After this a machine that should be ending, and shows no sign of it, is asked to again: it may have been too new for
+the cloud to know it, and one that is absent is no error."""
 
 GONE = frozenset({NodeState.TERMINATED})
 
@@ -54,7 +58,8 @@ def remove(
         world: What we act on.
         place: Where.
         key: The cluster key.
-        known: Nodes that we remember, for clouds whose listings are late.
+        known: Nodes that we remember, for clouds whose listings are late. One whose end the cloud has accepted is
+            remembered no longer: a driver could not tell "not listed yet" from "not listed any more".
         not_before: Unix time before which an empty listing proves nothing (a create may still show up).
         check: Asked before each cloud call; raises when we may not act any more.
         deadline_s: Longest wait.
@@ -65,19 +70,20 @@ def remove(
     driver = world.provisioner(place.cloud)
     limits = driver.cloud.limits
     deadline = world.timestamp() + deadline_s
-    asked: set[str] = set()
+    asked: dict[str, float] = {}
     pause_s = 0.05
     while True:
         check()
-        alive = living(patiently(world, deadline, lambda: driver.nodes(place, key, known)))
-        todo = [node for node in alive if node.id not in asked]
+        remembered = [node for node in known if node.id not in asked]
+        alive = living(patiently(world, deadline, partial(driver.nodes, place, key, remembered)))
+        todo = [node for node in alive if _is_due(node, asked, world.timestamp())]
         if todo:
             check()
             try:
                 patiently(world, deadline, partial(driver.terminate, todo))
             except StyxError as error:
                 raise error.retold(f"{error.message}; still there: {_names(todo)}") from None
-            asked.update(node.id for node in todo)
+            asked.update((node.id, world.timestamp()) for node in todo)
         elif not alive and world.timestamp() >= not_before:
             check()
             if _released(world, place, key, deadline):
@@ -87,6 +93,12 @@ def remove(
             raise DeadlineExceeded(f"{place} has not confirmed the end of {key} in time; still there: {names}")
         world.sleep(min(pause_s, limits.min_poll_s))
         pause_s *= 2
+
+
+def _is_due(node: Node, asked: Mapping[str, float], now: float) -> bool:
+    if node.id not in asked:
+        return True
+    return node.state is not NodeState.STOPPING and now - asked[node.id] >= ASK_AGAIN_S
 
 
 def _names(nodes: Sequence[Node]) -> str:
