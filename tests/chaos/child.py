@@ -58,6 +58,8 @@ def main() -> None:
     try:
         if verb == "launch":
             client.launch(task(home.parent / "work", asked), LaunchOptions(cluster=NAME))
+        elif verb == "sweep":
+            client.sweep(delete=True)
         else:
             getattr(client, verb)([NAME])
     except StyxError as error:

@@ -110,8 +110,8 @@ class Life:
         """What a launch asks for."""
         return self.target.anywhere if case.anywhere else self.target.resources
 
-    def run(self, case: Case) -> subprocess.CompletedProcess[str]:
-        """One operation in a process of its own."""
+    def begin(self, case: Case) -> subprocess.Popen[str]:
+        """Start one operation in a process of its own."""
         target = self.target
         asked = {"cloud": target.name, "limits": target.limits, "resources": self.resources(case), "nodes": case.nodes}
         environ = {
@@ -120,7 +120,11 @@ class Life:
         }  # fmt: skip
         command = [sys.executable, str(CHILD), str(self.home), case.verb, case.moment]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(command, env=environ, **pipes) as self.child:
+        return subprocess.Popen(command, env=environ, **pipes)
+
+    def run(self, case: Case) -> subprocess.CompletedProcess[str]:
+        """One operation from its start to its end or death."""
+        with self.begin(case) as self.child:
             try:
                 out, err = self.child.communicate(timeout=DEADLINE_S if case.after_s is None else case.after_s)
             except subprocess.TimeoutExpired:
@@ -128,7 +132,7 @@ class Life:
                 if case.after_s is None:
                     raise
                 out, err = self.child.communicate()
-            return subprocess.CompletedProcess(command, self.child.returncode, out, err)
+            return subprocess.CompletedProcess(self.child.args, self.child.returncode, out, err)
 
     def kill(self) -> None:
         """End the client as it stands."""

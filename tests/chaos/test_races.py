@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.chaos.conftest import AT_ONCE
+from tests.chaos.survival import DEADLINE_S, Case, Life
+from tests.chaos.targets import Target
 
 if TYPE_CHECKING:
     import subprocess
 
     from tests.conftest import Styx
+
+RACES = {
+    ("launch", "launch"): (),
+    ("launch", "sweep"): (),
+    ("down", "launch"): ("launch",),
+    ("down", "down"): ("launch",),
+    ("stop", "down"): ("launch",),
+    ("start", "down"): ("launch", "stop"),
+    ("start", "launch"): ("launch", "stop"),
+}
+"""Who runs against whom, and what was done before."""
+HEADSTARTS_S = (0.0, 0.4, 1.2)
+WELL_ENDED = {0, 66, 67}
+"""Done; the name is gone, or somebody else has changed the state."""
 
 
 def finished(client: subprocess.Popen[bytes]) -> tuple[int, str]:
@@ -54,3 +77,47 @@ def test_down_against_launch_ends_in_one_of_both(styx: Styx) -> None:
     styx("down", "--all", "--yes")
     assert styx.json("sweep")["orphans"] == []
     styx.assert_nothing_left()
+
+
+def race(target: Target, folder: Path, pair: tuple[str, str], headstart_s: float) -> None:
+    """Two clients at one cluster; whatever comes out, the database and the cloud agree on it."""
+    name = f"{target.name}: {pair[0]} against {pair[1]}, {headstart_s} s later"
+    with ExitStack() as stack:
+        home = stack.enter_context(target.home(folder))
+        life = Life(target, folder, home)
+        stack.callback(life.client.close)
+        for verb in RACES[pair]:
+            done = life.run(Case(verb))
+            assert done.returncode == 0, f"{name}: {done.stderr}"
+        first = stack.enter_context(life.begin(Case(pair[0])))
+        time.sleep(headstart_s)
+        second = stack.enter_context(life.begin(Case(pair[1])))
+        said = [each.communicate(timeout=DEADLINE_S)[1] for each in (first, second)]
+        codes = {first.returncode, second.returncode}
+        assert codes <= WELL_ENDED, f"{name}: {first.returncode} and {second.returncode}: {said}"
+        assert 0 in codes, f"{name}: {said}"
+        assert "Traceback" not in "".join(said), f"{name}: {said}"
+        life.check(name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("machines")
+@pytest.mark.parametrize(("cloud", "pair"), [("aws", ("down", "launch")), ("lambda", ("launch", "launch"))])
+def test_two_clients_on_a_simulated_cloud(
+    cloud: str, pair: tuple[str, str], target_of: Callable[[str], Target], tmp_path: Path
+) -> None:
+    race(target_of(cloud), tmp_path / "race", pair, 0.2)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("cloud", ["local", "aws", "lambda", "runpod", "ssh"])
+def test_every_race(cloud: str, target_of: Callable[[str], Target], tmp_path: Path) -> None:
+    target = target_of(cloud)
+    known = {*target.verbs, "sweep"}
+    rows = [(pair, headstart) for pair, headstart in product(RACES, HEADSTARTS_S) if known >= set(pair)]
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        futures = [pool.submit(race, target, tmp_path / str(number), *row) for number, row in enumerate(rows)]
+    errors = [str(error) for future in futures if (error := future.exception()) is not None]
+    assert errors == []
