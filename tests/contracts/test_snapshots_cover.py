@@ -144,13 +144,22 @@ MISSING: Final[dict[str, dict[str, str]]] = {
 }
 """What no row has a price of, and why."""
 
-REGIONS: Final = {"aws": 22, "gcp": 30, "azure": 30, "lambda": 15, "runpod": 10}
+REGIONS: Final = {"aws": 22, "gcp": 33, "azure": 36, "lambda": 15, "runpod": 10}
 """At least so many have prices."""
 
 MAIN: Final = {
     "aws": ("us-east-1", "us-east-2", "us-west-2", "eu-west-1", "eu-central-1", "ap-northeast-1", "ap-southeast-1"),
-    "gcp": ("us-central1", "us-east1", "us-east4", "us-west1", "europe-west1", "europe-west4", "asia-southeast1"),
-    "azure": ("eastus", "eastus2", "westus2", "westeurope", "northeurope", "southeastasia", "japaneast"),
+    "gcp": (
+        *("us-central1", "us-east1", "us-east4", "us-south1", "us-west1", "us-west2", "us-west3", "us-west4"),
+        *("europe-west1", "europe-west2", "europe-west3", "europe-west4", "europe-north1"),
+        *("asia-east1", "asia-northeast1", "asia-northeast3", "asia-south1", "asia-southeast1", "australia-southeast1"),
+    ),
+    "azure": (
+        *("eastus", "eastus2", "centralus", "northcentralus", "southcentralus", "westus", "westus2", "westus3"),
+        *("westeurope", "northeurope", "uksouth", "francecentral", "germanywestcentral", "swedencentral"),
+        *("southeastasia", "japaneast", "koreacentral", "centralindia", "australiaeast", "canadacentral"),
+        "brazilsouth",
+    ),
 }
 """Regions that must have general-purpose machines of at least 16 processors."""
 
@@ -176,15 +185,32 @@ SOLD: Final[dict[str, dict[str, str]]] = {
     "lambda": dict.fromkeys(ACCELERATED["lambda"], "us-east-1 us-west-1 us-south-1 europe-central-1 asia-south-1"),
     "runpod": dict.fromkeys(ACCELERATED["runpod"], "US CA CZ FR IS JP NL NO RO SE SG AU"),
     "gcp": {
-        "A2 High": "us-central1 us-east1 us-west1 europe-west4 asia-southeast1",
+        "A2 High": """
+            us-central1 us-east1 us-west1 us-west3 us-west4 europe-west4 asia-northeast1 asia-northeast3
+            asia-southeast1
+        """,
         "A2 Mega": "us-central1 europe-west4 asia-southeast1",
         "A2 Ultra": "us-central1 us-east4 europe-west4 asia-southeast1",
-        "A3 High": "us-central1 us-east4 us-west1 europe-west1 europe-west4 asia-southeast1",
-        "A3 Mega": "us-central1 us-east4 europe-west1 europe-west4 asia-southeast1",
-        "A3 Ultra": "us-central1 us-east4 us-west1 europe-west1",
-        "A4": "us-central1 us-east1 us-east4 europe-west4 asia-southeast1",
-        "G2": "us-central1 us-east1 us-east4 us-west1 europe-west1 europe-west4 asia-southeast1",
-        "G4": "us-central1 us-east1 us-east4 us-west1 europe-west1 europe-west4 asia-southeast1",
+        "A3 High": """
+            us-central1 us-east4 us-west1 us-west4 europe-west1 europe-west2 europe-west3 europe-west4 europe-north1
+            asia-east1 asia-northeast1 asia-south1 asia-southeast1
+        """,
+        "A3 Mega": """
+            us-central1 us-east4 us-west4 europe-west1 europe-west3 europe-west4 asia-northeast1 asia-southeast1
+        """,
+        "A3 Ultra": "us-central1 us-east4 us-west1 europe-west1 asia-south1",
+        "A4": """
+            us-central1 us-east1 us-east4 us-south1 us-west2 us-west3 europe-west4 europe-north1 asia-northeast1
+            asia-southeast1
+        """,
+        "G2": """
+            us-central1 us-east1 us-east4 us-west1 us-west4 europe-west1 europe-west2 europe-west3 europe-west4
+            asia-east1 asia-northeast1 asia-northeast3 asia-south1 asia-southeast1
+        """,
+        "G4": """
+            us-central1 us-east1 us-east4 us-south1 us-west1 us-west4 europe-west1 europe-west2 europe-west4
+            asia-northeast1 asia-south1 asia-southeast1
+        """,
         "TPU v2": "us-central1 europe-west4",
         "TPU v3": "us-central1 us-east1 europe-west4",
         "TPU v4": "us-central2",
@@ -192,19 +218,37 @@ SOLD: Final[dict[str, dict[str, str]]] = {
         "TPU v6e": "us-central1 europe-west4",
     },
     "azure": {
-        "NC T4 v3": "eastus eastus2 westus2 westeurope northeurope southeastasia japaneast",
-        "NC A100 v4": "eastus eastus2 westus2 westeurope northeurope southeastasia japaneast",
-        "NC H100 v5": "eastus eastus2 westus2 westeurope northeurope southeastasia japaneast",
+        "NC T4 v3": " ".join(MAIN["azure"]),
+        "NC A100 v4": " ".join(MAIN["azure"]),
+        "NC H100 v5": """
+            eastus eastus2 southcentralus westus westus2 westus3 westeurope northeurope uksouth germanywestcentral
+            swedencentral southeastasia japaneast koreacentral centralindia australiaeast
+        """,
         "NCC H100 v5": "eastus2",
-        "ND A100 v4": "eastus westus2 westeurope",
-        "NDm A100 v4": "eastus eastus2 westus2 westeurope japaneast",
-        "ND H100 v5": "eastus eastus2 westus2 westeurope japaneast",
-        "ND H200 v5": "eastus2 westus2 northeurope southeastasia japaneast",
-        "ND MI300X v5": "eastus2 northeurope",
-        "ND GB200 v6": "eastus eastus2 westus2",
-        "NV A10 v5": "eastus eastus2 westus2 westeurope northeurope southeastasia japaneast",
-        "NV V710 v5": "eastus westeurope",
-        "NG V620 v1": "eastus2 westeurope",
+        "ND A100 v4": "eastus southcentralus westus2 westeurope",
+        "NDm A100 v4": """
+            eastus eastus2 centralus southcentralus westus westus2 westeurope uksouth francecentral swedencentral
+            japaneast australiaeast canadacentral brazilsouth
+        """,
+        "ND H100 v5": """
+            eastus eastus2 centralus northcentralus southcentralus westus westus2 westeurope uksouth swedencentral
+            japaneast koreacentral australiaeast canadacentral
+        """,
+        "ND H200 v5": """
+            eastus2 centralus northcentralus westus westus2 northeurope uksouth francecentral germanywestcentral
+            swedencentral southeastasia japaneast australiaeast brazilsouth
+        """,
+        "ND MI300X v5": """
+            eastus2 centralus northcentralus westus northeurope uksouth francecentral germanywestcentral
+            swedencentral canadacentral brazilsouth
+        """,
+        "ND GB200 v6": """
+            eastus eastus2 centralus northcentralus westus2 uksouth germanywestcentral koreacentral australiaeast
+            brazilsouth
+        """,
+        "NV A10 v5": " ".join(MAIN["azure"]),
+        "NV V710 v5": "eastus northcentralus southcentralus westus westeurope",
+        "NG V620 v1": "eastus2 westeurope swedencentral",
     },
 }
 """Families with accelerators: the main regions where the vendor's list (EC2: its offerings) has them, for a price.
