@@ -94,10 +94,12 @@ GENERAL: Final[dict[str, dict[str, str]]] = {
     "aws": {
         name: rf"{re.escape(name)}\..*"
         for name in words("""
-            c5 c5a c5d c5n c6a c6g c6gd c6gn c6i c6id c6in c7a c7g c7gd c7gn c7i c7i-flex c8a c8g c8gd c8gn c8i
-            c8i-flex c9g m5 m5a m5d m5n m6a m6g m6gd m6i m6id m6in m7a m7g m7gd m7i m7i-flex m8a m8g m8gd m8gn
-            m8i m8i-flex m9g r5 r5a r5d r5n r6a r6g r6i r6id r6in r7a r7g r7i r7iz r8a r8g r8gd r8i r8i-flex r9g
-            t3 t3a t4g
+            c5 c5a c5ad c5d c5n c6a c6g c6gd c6gn c6i c6id c6in c7a c7g c7gd c7gn c7i c7i-flex c8a c8g c8gb c8gd
+            c8gn c8i c8i-flex c8ib c8id c8in c8ine c9g c9gd d3 d3en i3 i3en i4g i4i i7i i7ie i8g i8ge im4gn is4gen
+            m5 m5a m5ad m5d m5dn m5n m5zn m6a m6g m6gd m6i m6id m6idn m6in m7a m7g m7gd m7i m7i-flex m8a m8azn m8g
+            m8gb m8gd m8gn m8i m8i-flex m8ib m8id m8idb m8idn m8in m8ine m9g m9gd r5 r5a r5ad r5b r5d r5dn r5n r6a
+            r6g r6gd r6i r6id r6idn r6in r7a r7g r7gd r7i r7iz r8a r8g r8gb r8gd r8gn r8i r8i-flex r8ib r8id r8idb
+            r8idn r8in r9g r9gd t3 t3a t4g t8i x2gd x2idn x2iedn x8g x8i z1d
         """)
     },
     "gcp": {
@@ -129,6 +131,10 @@ MISSING: Final[dict[str, dict[str, str]]] = {
     "aws": {
         "dl2q": UNPRICED,
         "trn2u": "EC2 offers it in ap-south-2 only, which is none of the snapshot's regions",
+        **dict.fromkeys(
+            words("c8ib c8in c8ine c9gd m8azn m8ib m8idb m8idn m8in m8ine m9gd r8ib r8idb r8idn r8in r9gd t8i"),
+            NOT_READ,
+        ),
     },
     "gcp": {
         "A3 Edge": "its prices contain those of reserved starts, which can't be told apart",
