@@ -149,6 +149,10 @@ def test_action_none_only_says_so(node, until):
     node.call("lease.set", max_age_s=1, born_at=1.0, action="stop", actions={"stop": {"kind": "none"}})
     until(lambda: node.call("lease.get")["ending"])
     assert node.run("echo on")[1] == "on\n"
+    node.call("lease.set", max_age_s=1e6, born_at=time.time(), action="stop", actions={"stop": {"kind": "none"}})
+    assert not node.call("lease.get")["ending"]  # somebody has renewed it
+    node.call("lease.set", max_age_s=1, born_at=1.0, action="stop", actions={"stop": {"kind": "exit"}})
+    until(lambda: not node.processes())  # and it is judged again
 
 
 def test_a_reader_of_the_last_output_holds_idleness_off_for_a_moment():

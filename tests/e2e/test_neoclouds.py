@@ -52,6 +52,19 @@ def test_lambda_from_launch_to_down(styx: Styx, clouds: Neoclouds) -> None:
 
 
 @pytest.mark.slow
+def test_a_lease_on_lambda_is_carried_out_by_the_next_look(styx: Styx, clouds: Neoclouds) -> None:
+    brief = ("--config", "lease.idle=2s", "--config", "lease.action=down")
+    said = styx("launch", "-c", "late", *ON_LAMBDA, *brief, "--", "true")
+    assert "until a command of yours ends them: `styx status --refresh`, `styx sweep --delete`" in said.stderr
+    until(lambda: bool(styx.json("sweep")["orphans"]), "the node has called itself overdue")
+    (found,) = styx.json("sweep")["orphans"]
+    assert (found["cluster"], "idle for" in found["why"]) == ("late", True)
+    looked = styx("status", "--refresh")
+    assert "late was ended, as its lease has run out: a node says: idle for" in looked.stderr
+    clouds.assert_as_before()
+
+
+@pytest.mark.slow
 def test_a_host_with_another_key_is_not_believed(styx: Styx, clouds: Neoclouds) -> None:
     clouds.lambda_.doom(own_host_key=True)
     said = styx("launch", "-c", "two", *ON_LAMBDA, "--", "true", code=None)

@@ -48,6 +48,8 @@ class Keeper:
         self._written_at = 0.0
         self._unsaved = False
         self._ending: str | None = None
+        self._overdue: str | None = None
+        """Why the lease has run out on a node that can't end itself; it is looked at again, for it may be renewed."""
 
     def set(self, params: dict[str, Any]) -> dict[str, Any]:
         """Replace the lease. Counts as a renewal.
@@ -65,11 +67,13 @@ class Keeper:
     def view(self) -> dict[str, Any]:
         """The lease with its end and the reason; empty when none was set."""
         with self._lock:
-            held, set_at, renewed_at, ending = self._lease, self._set_at, self._renewed_at, self._ending
+            held, set_at, renewed_at = self._lease, self._set_at, self._renewed_at
+            ending = self._ending
         if held is None:
             return {}
         verdict = lease.decide(held, self._observe(held, set_at, renewed_at))
-        return {**held, "ends_at": verdict.ends_at, "reason": ending or verdict.reason, "ending": ending is not None}
+        over = ending is not None or (verdict.due and _action(held)["kind"] == "none")
+        return {**held, "ends_at": verdict.ends_at, "reason": ending or verdict.reason, "ending": over}
 
     def renew(self) -> None:
         """The owner is alive."""
@@ -90,8 +94,14 @@ class Keeper:
                 return
         verdict = lease.decide(held, self._observe(held, set_at, renewed_at))
         if not verdict.due or verdict.reason is None:
+            self._overdue = None
             return
-        action = held["actions"].get(held["action"]) or {"kind": "exit"}
+        action = _action(held)
+        if action["kind"] == "none":
+            if self._overdue is None:
+                note("the lease has run out: %s; this node cannot end itself" % verdict.reason)
+            self._overdue = verdict.reason
+            return
         self._ending = verdict.reason
         note("the lease has run out: %s; action %s (%s)" % (verdict.reason, held["action"], action["kind"]))
         threading.Thread(target=self._perform, args=(action, verdict.reason), name="end", daemon=True).start()
@@ -109,8 +119,6 @@ class Keeper:
 
     def _perform(self, action: dict[str, Any], reason: str) -> None:
         kind = action["kind"]
-        if kind == "none":
-            return
         why = "its lease has run out: %s" % reason
         if kind == "exit":
             self._end_all(why)
@@ -160,6 +168,11 @@ class Keeper:
         if done.returncode == 0:
             return None
         return "exit code %d: %s" % (done.returncode, done.stderr.decode("utf-8", "replace").strip()[-500:])
+
+
+def _action(held: lease.Lease) -> dict[str, Any]:
+    """What the node does when its lease has run out."""
+    return held["actions"].get(held["action"]) or {"kind": "exit"}
 
 
 def _poweroff_commands(path: str | None) -> list[list[str]]:

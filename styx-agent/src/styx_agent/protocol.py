@@ -83,7 +83,9 @@ class SelfAction(TypedDict, total=False):
 
 
 class Lease(TypedDict, total=False):
-    """Params of `lease.set`; the result of `lease.get` adds `ends_at` and `reason` when one is known.
+    """Params of `lease.set`; the result of `lease.get` adds `ends_at`, `reason` and `ending`.
+
+    `ending` is true when it has run out: the node ends itself, or waits for somebody to end it if its action is `none`.
 
     All times in seconds; None switches that limit off. `idle_s` is judged by rank 0 (no job pending, setting up or
     running; `wait_for` = `jobs`, `jobs_and_ssh` or `none`); `max_age_s` counts from `born_at`; `max_usd` uses

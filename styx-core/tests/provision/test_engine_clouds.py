@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 
 from styx.api import LaunchOptions
 from styx.driver import CatalogRow, FeatureSet, Node, NodeState, Place, SelfEnd
-from styx.errors import CredentialsError, NoPlaceLeft, UnsupportedError
-from styx.provision import leases, sweep, volumes
+from styx.errors import CredentialsError, DriverError, NoPlaceLeft, UnsupportedError
+from styx.provision import leases, overdue, sweep, volumes
+from styx.provision import nodeup as leases_of_nodes
+from styx.provision.world import utc_now
 from styx.state.rows import ClusterRow, ClusterState
 from styx.testing.fakecloud import FakeDriver
 from tests.enginebench import Bench
@@ -255,6 +259,95 @@ def test_what_a_dying_client_asked_for_last_is_waited_for(bench: Bench, monkeypa
     assert ids(bench) == set()
 
 
+def test_a_half_ended_cluster_that_can_not_be_ended_is_told_though_nothing_of_it_is_listed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise DriverError("the address book is locked")
+
+    bench.launch()
+    monkeypatch.setattr(FakeDriver, "release", broken)
+    monkeypatch.setattr(FakeDriver, "leftovers", lambda *_: ())
+    with pytest.raises(DriverError):
+        bench.client.down(["c"])
+    report = bench.client.sweep(delete=True)
+    assert report.orphans == ()
+    ((name, reason),) = report.unended
+    assert (name, "address book" in reason) == ("c", True)
+    monkeypatch.undo()
+    assert bench.client.sweep(delete=True).unended == ()
+    assert bench.client.status() == []
+
+
+def unable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines that can't end themselves, such as Lambda's."""
+    monkeypatch.setattr(FakeDriver, "self_action", lambda *_: SelfEnd(kind="none"))
+
+
+def outlive(bench: Bench) -> None:
+    """Make the cluster older than its lease of an hour."""
+    world = bench.client.world
+    bench.client.world = replace(world, now=lambda: utc_now() + timedelta(hours=1, seconds=1))
+
+
+LEASED = LaunchOptions(cluster="c", idle_minutes=600, down=True)
+
+
+def test_a_cluster_that_its_lease_can_not_end_is_told_of_by_every_command_and_ended_when_looked_at(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unable(monkeypatch)
+    told: list[str] = []
+    bench.client.world.hub.report = told.append
+    leased = bench.task("true", config={"lease": {"max_age": "1h"}})
+    plan = bench.client.plan(leased, LEASED)
+    assert any("`styx status --refresh`, `styx sweep --delete`" in warning for warning in plan.warnings)
+    bench.client.launch(leased, LEASED)
+    assert bench.client.status(refresh=True)[0].note is None
+    assert bench.client.sweep().orphans == ()
+    outlive(bench)
+    (view,) = bench.client.status()
+    assert (view.state, "c is overdue: it is older than 1h" in (view.note or "")) == (ClusterState.UP, True)
+    bench.client.queue()
+    assert any("c is overdue" in line and "styx sweep --delete" in line for line in told)
+    assert len(ids(bench)) == 1  # nothing but a look at it ends it
+    assert bench.client.status(refresh=True) == []
+    assert any("c was ended, as its lease has run out: it is older than 1h" in line for line in told)
+    assert ids(bench) == set()
+
+
+def test_a_sweep_finds_and_ends_what_a_node_says_is_overdue(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    unable(monkeypatch)
+    monkeypatch.setattr(leases_of_nodes, "LEAST_IDLE_S", 0.0)
+    bench.client.launch(bench.task("true"), LaunchOptions(cluster="c", idle_minutes=0.001, down=True))
+    bench.client.wait("c", 1)
+    until(lambda: bool(bench.client.sweep().orphans))
+    (found,) = bench.client.sweep().orphans
+    assert found.why.startswith("overdue: a node says: idle for")
+    assert len(ids(bench)) == 1
+    (gone,) = bench.client.sweep(delete=True).orphans
+    assert gone.deleted
+    assert (ids(bench), bench.client.status()) == (set(), [])
+    assert "c is overdue" in " ".join(event.message for event in bench.client.why("c").events)
+
+
+def test_nodes_that_can_end_themselves_get_time_to_do_so(bench: Bench) -> None:
+    bench.client.launch(bench.task("true", config={"lease": {"max_age": "1h"}}), LEASED)
+    outlive(bench)
+    assert bench.client.sweep().orphans == ()
+    world = bench.client.world
+    bench.client.world = replace(world, now=lambda: utc_now() + timedelta(hours=1, seconds=overdue.GRACE_S + 1))
+    (found,) = bench.client.sweep().orphans
+    assert found.why == "overdue: it is older than 1h"
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
 def test_a_cluster_that_was_taken_up_after_the_survey_is_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     from styx.errors import Interrupted
     from styx.provision import launch as launching
@@ -267,7 +360,7 @@ def test_a_cluster_that_was_taken_up_after_the_survey_is_left(bench: Bench, monk
     seen = sweep.survey(world, sweep.places_to_look(world, ()))
     assert [row.name for row in seen.abandoned] == ["c"]
     bench.launch()
-    errors = sweep.end(world, seen)
+    errors = sweep.end(world, seen, lambda _: None).things
     assert {error.message for error in errors.values()} == {
         "c was left as it is: another client took it up, and it is UP now"
     }

@@ -27,7 +27,7 @@ def sweep(
     out: OutputFlags,
     config: ConfigFlag = None,
 ) -> None:
-    """Find, and with --delete end, machines of ours that nobody remembers.
+    """Find, and with --delete end, machines of ours that nobody remembers, or whose lease has run out.
 
     Compares the clouds with the database. Only what carries this installation's key counts as ours. Asks before it ends
     machines that cost money. Exits 68 when a place could not be listed, or something could not be ended.
@@ -62,6 +62,7 @@ def sweep(
 
 def _failure(report: SweepReport) -> StyxError | None:
     problems = [f"{place} could not be listed: {reason}" for place, reason in report.unreadable]
+    problems += [f"{name} was not ended: {reason}" for name, reason in report.unended]
     problems += [
         f"{orphan.kind} {orphan.id} was not removed: {orphan.error}" for orphan in report.orphans if orphan.error
     ]
@@ -76,7 +77,7 @@ def _show(app: App, report: SweepReport, *, to_stderr: bool = False) -> None:
     if not report.orphans:
         app.note("nothing of ours is left behind" if not report.unreadable else "nothing found where listing worked")
         return
-    headers = ("ID", "KIND", "PLACE", "CLUSTER", "$/H", "COST", "AGE", "RESULT")
+    headers = ("ID", "KIND", "PLACE", "CLUSTER", "$/H", "COST", "AGE", "WHY", "RESULT")
     rows = [_row(orphan) for orphan in report.orphans]
     if to_stderr:
         app.note(table(headers, rows, right=("$/H", "COST", "AGE")).rstrip("\n"))
@@ -91,7 +92,7 @@ def _row(orphan: Orphan) -> list[str]:
     owner = orphan.cluster or orphan.cluster_key or "?"
     price = "free" if orphan.free else usd(orphan.usd_per_hour)
     cost = "free" if orphan.free else usd(orphan.usd_so_far)
-    return [orphan.id, orphan.kind, str(orphan.place), owner, price, cost, age(orphan.created_at), result]
+    return [orphan.id, orphan.kind, str(orphan.place), owner, price, cost, age(orphan.created_at), orphan.why, result]
 
 
 app = command_app(sweep)

@@ -155,6 +155,7 @@ def orphan(found: Found, *, free: bool, now: datetime, deleted: bool, error: Sty
         usd_so_far=spent,
         created_at=found.created_at,
         free=free,
+        why=found.why,
         deleted=deleted and error is None,
         error=error.message if error else None,
     )

@@ -36,6 +36,7 @@ from styx.provision import (
     leases,
     ledger,
     nodeup,
+    overdue,
     planning,
     reconcile,
     sshconfig,
@@ -166,6 +167,7 @@ class InProcess(CatalogCalls):
 
     def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:
         """See `Client.launch`."""
+        self._remind()
         task = self._policy("launch", task) or task
         world = self._for(task, say)
         done = launch.launch(world, task, options, self.base, self._quiesce)
@@ -174,6 +176,7 @@ class InProcess(CatalogCalls):
 
     def exec(self, task: Task, cluster: str, say: Say | None = None) -> LaunchResult:
         """See `Client.exec`."""
+        self._remind()
         task = self._policy("exec", task) or task
         world = self._for(task, say)
         row = launch.find(world, cluster)
@@ -202,6 +205,7 @@ class InProcess(CatalogCalls):
 
     def queue(self, names: Sequence[str] = (), *, skip_finished: bool = False) -> list[JobView]:
         """See `Client.queue`."""
+        self._remind()
         rows = self._rows(names)
         listed = in_parallel(lambda row: (row, jobs_of.jobs(self.world, row)), rows)
         views = [convert.job_view(row.name, job) for row, jobs in listed for job in jobs]
@@ -224,13 +228,33 @@ class InProcess(CatalogCalls):
         def look(row: ClusterRow) -> ClusterRow:
             if refresh:
                 row, answers = reconcile.look(self.world, row)
-                return hearing.with_notices(self.world, row, answers)
-            return reconcile.refresh(self.world, row) if reconcile.may_have_ended(row) else row
+                row = hearing.with_notices(self.world, row, answers)
+                return self._held_to_its_lease(row, overdue.why(self.world, row, answers))
+            row = reconcile.refresh(self.world, row) if reconcile.may_have_ended(row) else row
+            reason = overdue.why(self.world, row)
+            return row.model_copy(update={"note": overdue.told(row, reason)}) if reason else row
 
         rows = in_parallel(look, rows)
         now = self.world.now()
         live = [row for row in rows if row.state is not ClusterState.TERMINATED]
         return [convert.cluster_view(row, cost_of(self.world.store.rates(cluster=row.key), now)) for row in live]
+
+    def _held_to_its_lease(self, row: ClusterRow, reason: str | None) -> ClusterRow:
+        """The row after its lease was carried out, where that falls to us."""
+        if reason is None:
+            return row
+        try:
+            overdue.end(self.world, row, reason, self._quiesce)
+        except StyxError as error:
+            note = f"overdue: {reason}; it could not be ended: {error.message}"
+            return row.model_copy(update={"note": note})
+        self.world.hub.report(f"{row.name} was ended, as its lease has run out: {reason}")
+        return self.world.store.cluster_by_key(row.key) or row
+
+    def _remind(self) -> None:
+        """Say which clusters are overdue: any command may be the only one of a long time."""
+        for line in overdue.remind(self.world):
+            self.world.hub.report(line)
 
     def stop(self, names: Sequence[str], say: Say | None = None) -> list[str]:
         """See `Client.stop`."""
@@ -240,6 +264,7 @@ class InProcess(CatalogCalls):
 
     def start(self, names: Sequence[str], say: Say | None = None, *, retry_until_up: bool = False) -> list[str]:
         """See `Client.start`."""
+        self._remind()
         self._policy("start")
         world = self._saying(say)
         retry_for_s = world.retry_for_s() if retry_until_up else 0.0
@@ -369,7 +394,7 @@ class InProcess(CatalogCalls):
             enabled.extend(planning.check_cloud(world, planning.EMBEDDED).places)
         places = [place for place in sweep.places_to_look(world, enabled) if not clouds or place.cloud in clouds]
         seen = sweep.survey(world, places)
-        errors = sweep.end(world, seen) if delete else {}
+        left = sweep.end(world, seen, self._quiesce) if delete else sweep.Outcome({}, {})
         now = world.now()
         return SweepReport(
             orphans=tuple(
@@ -378,10 +403,11 @@ class InProcess(CatalogCalls):
                     free=world.cloud(each.place.cloud).free,
                     now=now,
                     deleted=delete,
-                    error=errors.get((each.place.cloud, each.id)),
+                    error=left.things.get((each.place.cloud, each.id)),
                 )
                 for each in seen.found
             ),
+            unended=tuple((name, error.message) for name, error in sorted(left.clusters.items())),
             unreadable=seen.unreadable,
         )
 
@@ -399,6 +425,7 @@ class InProcess(CatalogCalls):
 
     def check(self, clouds: Sequence[str] = ()) -> list[CheckView]:
         """See `Client.check`."""
+        self._remind()
         from styx.models.infra import canonical_cloud
 
         world = self.world
@@ -432,6 +459,7 @@ class InProcess(CatalogCalls):
 
     def cost_report(self, *, days: int = 30, every: bool = False) -> list[CostView]:
         """See `Client.cost_report`."""
+        self._remind()
         from styx.api.costs import Report
 
         return Report(self.world, days).clusters(every=every)

@@ -113,7 +113,7 @@ class LogLine(Value):
 
 
 class Orphan(Value):
-    """A machine or a leftover that carries this installation's key and that no live cluster remembers."""
+    """A machine or a leftover that carries this installation's key and that should not be there."""
 
     id: str
     kind: str
@@ -126,6 +126,8 @@ class Orphan(Value):
     usd_so_far: float | None = None
     created_at: datetime | None = None
     free: bool = False
+    why: str = ""
+    """Why it is listed: nobody remembers it, its client is gone, or its cluster is overdue."""
     deleted: bool = False
     error: str | None = None
 
@@ -136,6 +138,8 @@ class SweepReport(Value):
     orphans: tuple[Orphan, ...]
     unreadable: tuple[tuple[Place, str], ...] = ()
     """Places that could not be listed, and why: never called empty."""
+    unended: tuple[tuple[str, str], ...] = ()
+    """Clusters whose launch or down died with its client, that show no machine, and that could not be ended either."""
 
 
 class Story(Value):

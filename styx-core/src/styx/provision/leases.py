@@ -14,6 +14,9 @@ from styx.provision.world import World
 LIMITS: Final = ("idle_s", "max_age_s", "max_usd", "dead_man_s")
 """The limits by which a lease ends."""
 
+UNTIL: Final = "until a command of yours ends them: `styx status --refresh`, `styx sweep --delete` or `styx down`"
+"""How long the machines of a lease that can't be kept without a client go on."""
+
 
 def is_limited(lease: Mapping[str, Any]) -> bool:
     """Whether the lease ends at all."""
@@ -69,11 +72,11 @@ def notes(
     elif end is not None and end.kind == "none":
         told.append(
             f"nothing at {cloud} ends the billing by itself: when the lease runs out, jobs and machines go on, and "
-            "cost money, until `styx down`"
+            f"cost money, {UNTIL}"
         )
     elif end is not None and not end.stops_billing:
         told.append(
             f"nothing at {cloud} ends the billing by itself: when the lease runs out the jobs are ended, but the "
-            "machines cost money until `styx down`"
+            f"machines cost money {UNTIL}"
         )
     return tuple(told)

@@ -6,7 +6,7 @@ at in parallel, and nothing is waited for longer than its deadline: a cloud that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 from styx.driver import Leftover, Node, Place
 from styx.errors import DeadlineExceeded, NotExecutable, StyxError, WrongState
 from styx.parallel import in_parallel
-from styx.provision import teardown
+from styx.provision import leases, overdue, reconcile, teardown
 from styx.provision.removal import living, patiently, quietly, remove
 from styx.provision.world import World, holder_is_dead
 from styx.state.rows import ClusterRow, ClusterState
@@ -38,6 +38,7 @@ class Found:
     Attributes:
         row: The cluster whose key it carries, when there is a record of it.
         stray: The cluster lives, but this is none of its machines: only this one is ended, never by the key.
+        overdue: The cluster lives, and should not: why its lease has run out.
     """
 
     id: str
@@ -49,6 +50,20 @@ class Found:
     created_at: datetime | None
     thing: Node | Leftover
     stray: bool = False
+    overdue: str | None = None
+
+    @property
+    def why(self) -> str:
+        """Why it is here."""
+        if self.overdue is not None:
+            return f"overdue: {self.overdue}"
+        if self.stray:
+            return "not a machine of the cluster that it names"
+        if self.row is None:
+            return "in no record of this installation"
+        if self.row.state is ClusterState.TERMINATED:
+            return "its cluster has ended"
+        return "its client is gone"
 
 
 @dataclass(frozen=True)
@@ -99,17 +114,40 @@ def survey(world: World, places: Sequence[Place]) -> Survey:
     """Look at all places in parallel. A place that can't be read is reported, never called empty."""
     found: dict[tuple[str, str, str, str], Found] = {}
     unreadable: list[tuple[Place, str]] = []
-    for place, result in zip(
-        places, in_parallel(lambda place: _look(world, place), places, at_once=AT_ONCE), strict=True
-    ):
+    looks = in_parallel(lambda place: _look(world, place), places, at_once=AT_ONCE)
+    for place, result in zip(places, looks, strict=True):
         if isinstance(result, StyxError):
             unreadable.append((place, result.message))
             continue
         for each in _unremembered(world, place, *result):
             # A region and its zone may both be looked at: each thing counts once.
             found.setdefault((each.place.cloud, each.place.account, each.kind, each.id), each)
+    for each in _overdue(world, places):
+        found.setdefault((each.place.cloud, each.place.account, each.kind, each.id), each)
     abandoned = tuple(row for row in world.store.clusters() if is_abandoned(world, row))
     return Survey(tuple(found.values()), abandoned, tuple(unreadable))
+
+
+def _overdue(world: World, places: Sequence[Place]) -> Iterable[Found]:
+    """Machines of clusters that should have ended by their lease, and that nothing but us ends."""
+    looked = {(place.cloud, place.account, place.region) for place in places}
+    rows = [
+        row
+        for row in world.store.clusters()
+        if row.state is ClusterState.UP
+        and row.place is not None
+        and (row.place.cloud, row.place.account, row.place.region) in looked
+        and leases.is_limited(row.lease)
+    ]
+
+    def judge(row: ClusterRow) -> tuple[ClusterRow, str | None]:
+        row, answers = reconcile.look(world, row)
+        return row, overdue.why(world, row, answers)
+
+    for row, reason in in_parallel(judge, rows, at_once=AT_ONCE):
+        for node in row.nodes if reason else ():
+            price = node.usd_per_hour
+            yield Found(node.id, "node", node.place, row.key, row, price, row.created_at, node, overdue=reason)
 
 
 def _look(world: World, place: Place) -> tuple[Sequence[Node], Sequence[Leftover]] | StyxError:
@@ -165,17 +203,45 @@ def is_stray(node: Node, row: ClusterRow, listed: Iterable[str]) -> bool:
     return bool(own & set(listed))
 
 
-def end(world: World, seen: Survey) -> dict[tuple[str, str], StyxError]:
-    """End all that the survey found, place by place in parallel. Errors by cloud and id of what is still there."""
-    errors: dict[tuple[str, str], StyxError] = {}
+@dataclass(frozen=True)
+class Outcome:
+    """What could not be ended.
+
+    Attributes:
+        things: Errors by cloud and id.
+        clusters: Those of half-made and half-ended clusters of which nothing was found, by name.
+    """
+
+    things: Mapping[tuple[str, str], StyxError]
+    clusters: Mapping[str, StyxError]
+
+
+def end(world: World, seen: Survey, quiesce: teardown.Quiesce) -> Outcome:
+    """End all that the survey found, place by place in parallel.
+
+    Args:
+        world: What we act on.
+        seen: The survey.
+        quiesce: Keeps the logs of living clusters that are overdue.
+    """
     dead = {(place.cloud, place.account, place.region) for place, _ in seen.unreadable}
 
-    def close(row: ClusterRow) -> tuple[ClusterRow, StyxError | None]:
+    def close(row: ClusterRow) -> StyxError | None:
         if any((place.cloud, place.account, place.region) in dead for place in teardown.places_tried(world, row)):
-            return row, DeadlineExceeded(f"{row.name} was left as it is: one of its places can't be listed")
-        return row, quietly(lambda: teardown.down(world, row, lambda _: None, deadline_s=END_S, only=ABANDONED))
+            return DeadlineExceeded(f"{row.name} was left as it is: one of its places can't be listed")
+        return quietly(lambda: teardown.down(world, row, lambda _: None, deadline_s=END_S, only=ABANDONED))
 
-    ended = {row.key: error for row, error in in_parallel(close, seen.abandoned, at_once=AT_ONCE)}
+    def expire(each: Found) -> StyxError | None:
+        row, reason = each.row, each.overdue or ""
+        return quietly(lambda: overdue.end(world, row, reason, quiesce)) if row is not None else None
+
+    late = {each.key: each for each in seen.found if each.overdue is not None}
+    closed = in_parallel(close, seen.abandoned, at_once=AT_ONCE)
+    expired = in_parallel(expire, list(late.values()), at_once=AT_ONCE)
+    ended: dict[str | None, StyxError | None] = dict(zip(late, expired, strict=True))
+    ended |= {row.key: error for row, error in zip(seen.abandoned, closed, strict=True)}
+
+    errors: dict[tuple[str, str], StyxError] = {}
     groups: dict[tuple[Place, str | None], list[Found]] = {}
     for each in seen.found:
         if each.key in ended and not each.stray:
@@ -186,7 +252,9 @@ def end(world: World, seen: Survey) -> dict[tuple[str, str], StyxError]:
     failed = in_parallel(lambda item: _end_group(world, *item), list(groups.items()), at_once=AT_ONCE)
     for things, failures in zip(groups.values(), failed, strict=True):
         errors.update({(each.place.cloud, each.id): failures[each.id] for each in things if each.id in failures})
-    return errors
+    shown = {each.key for each in seen.found if not each.stray}
+    hidden = {row.name: ended[row.key] for row in seen.abandoned if row.key not in shown}
+    return Outcome(errors, {name: error for name, error in hidden.items() if error is not None})
 
 
 def _end_group(world: World, where: tuple[Place, str | None], things: Sequence[Found]) -> dict[str, StyxError]:
