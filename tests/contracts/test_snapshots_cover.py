@@ -363,6 +363,24 @@ def test_the_same_machine_has_the_same_figures_everywhere(snapshots: dict[str, l
         assert {key: found for key, found in shapes.items() if len(found) > 1} == {}, cloud
 
 
+def test_a_family_of_aws_costs_more_in_one_region_than_in_another_by_one_factor(
+    snapshots: dict[str, list[CatalogRow]],
+) -> None:
+    """So it is in every region, but for rounding: another factor is a slip of whoever copied the figure."""
+    usual = {}
+    factors: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    asked = [row for row in snapshots["aws"] if row.market is Market.ON_DEMAND and row.usd_per_hour]
+    for row in asked:
+        if row.region == "us-east-1":
+            usual[row.instance_type] = row.usd_per_hour or 0.0
+    for row in asked:
+        if row.instance_type in usual:
+            family = row.instance_type.split(".")[0]
+            factors[family, row.region][row.instance_type] = (row.usd_per_hour or 0.0) / usual[row.instance_type]
+    assert len(factors) > 900
+    assert {key: each for key, each in factors.items() if max(each.values()) > 1.012 * min(each.values())} == {}
+
+
 def test_spot_costs_no_more_than_on_demand(snapshots: dict[str, list[CatalogRow]]) -> None:
     """Where both are known and of one source: a spot price above it is a mix-up of columns."""
     for cloud, rows in snapshots.items():
