@@ -93,7 +93,7 @@ def test_streams_that_never_come_are_at_their_end(shared):
 @pytest.mark.parametrize("with_inotify", [True, False])
 def test_waker_wakes_on_growth_on_poke_and_not_without(tmp_path, monkeypatch, with_inotify):
     if not with_inotify:
-        monkeypatch.setattr(watch, "_open_inotify", lambda: (None, None))
+        monkeypatch.setattr(watch, "_open_inotify", lambda: None)
     watched = watch.Watch()
     folder = tmp_path / "logs"
     with watched.subscribe(str(folder)) as waker:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import time
-from typing import Any
 
 from styx_agent import files, identity, instance, lease, metrics, processes, taskenv
 from styx_agent.config import Config, default_config, parse_config
@@ -15,6 +15,7 @@ from styx_agent.holder import Holder
 from styx_agent.jobs import Queue
 from styx_agent.journal import note, note_error
 from styx_agent.keeper import Keeper
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.methods import Methods, is_slow
 from styx_agent.notice import Notices
 from styx_agent.paths import State, remove_socket
@@ -23,6 +24,9 @@ from styx_agent.protocol import DISK_FULL, INTERNAL
 from styx_agent.ranks import Ranks
 from styx_agent.server import Server
 from styx_agent.watch import Watch
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _TICK_S = 1.0
 _STRAYS_EVERY = 5
@@ -55,6 +59,7 @@ class Agent:
         self.queue.load()
         self.server.listen()
         note("agent %s serves %s" % (self.who.mark, self.state.socket))
+        gc.enable()
         self.notices.watch()
         threading.Thread(target=self._guard_supervisor, name="supervisor", daemon=True).start()
         ticks = 0
@@ -77,6 +82,8 @@ class Agent:
         self.keeper.judge()
         if os.path.isdir(self.state.root):
             self.server.ensure_listening()
+            if ticks == _STRAYS_EVERY:
+                _load_rest()
             if ticks % _STRAYS_EVERY == 0:
                 self._note_strays()
 
@@ -209,6 +216,14 @@ class Agent:
         if strays != self._strays:
             files.write_json(self.state.strays, strays)
             self._strays = strays
+
+
+def _load_rest() -> None:
+    """What no start needs, but jobs and a node's end: now, for an upgrade of the node's Python may take it away."""
+    import shlex  # noqa: F401
+    import shutil  # noqa: F401
+    import subprocess  # noqa: F401
+    import traceback  # noqa: F401
 
 
 def _lives(seen: dict[int, processes.Process], pid: int, start: object) -> bool:

@@ -6,9 +6,12 @@ import json
 import socket
 import threading
 import time
-from typing import Any
 
 from styx_agent import protocol
+from styx_agent.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class AgentError(Exception):

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from styx_agent.lean import TYPE_CHECKING, NamedTuple, sha256
+
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 MARK = "STYX_INSIDE"
 LABEL = "styx.spec"
@@ -82,6 +85,8 @@ def call(
     argv: Sequence[str], *, stdin: bytes = b"", env: Optional[Dict[str, str]] = None, timeout_s: float = _ASK_S
 ) -> Said:
     """Run one command to its end. Never raises."""
+    import subprocess
+
     try:
         done = subprocess.run(
             list(argv),
@@ -123,9 +128,7 @@ def _is_podman(runtime: Sequence[str]) -> bool:
 
 
 def _sha256(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256(text.encode("utf-8", "surrogateescape"))
 
 
 def qualified(image: str, runtime: Sequence[str], server: Optional[str] = None) -> str:

@@ -12,6 +12,10 @@ import errno
 DISK_FULL_ERRNOS = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
+EXIT_DISK_FULL = 28
+"""Exit code of a runner that could not leave an outcome for want of room."""
+
+
 class AgentFailure(Exception):
     """A command cannot be done; the message is what the caller reads."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from styx_agent.faults import Fault
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.protocol import BAD_REQUEST
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _LARGEST = 1e15
 _ABSENT = object()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any, Iterable
 
 from styx_agent.faults import is_disk_full
+from styx_agent.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Iterable
 
 LITTLE_BYTES = 64 * 1024
 """A file system with less room than this counts as full."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
-from typing import Any, Callable, Dict, Optional
 
 from styx_agent import container, files
 from styx_agent.container import Box, Spec
@@ -14,8 +12,12 @@ from styx_agent.faults import Fault
 from styx_agent.fields import Fields, bad
 from styx_agent.identity import Identity
 from styx_agent.journal import note
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.paths import State
 from styx_agent.protocol import BAD_REQUEST
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Optional
 
 NONE, STARTING, READY, FAILED = "none", "starting", "ready", "failed"
 _PULL_S = 3600.0
@@ -221,6 +223,8 @@ class Holder:
         return self._watch_pull([*runtime, "pull", image], env, limit_s)
 
     def _watch_pull(self, argv: list[str], env: Dict[str, str], limit_s: float) -> Optional[str]:
+        import subprocess
+
         began = time.monotonic()
         lines: list[str] = []
         try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Dict, NamedTuple, Optional
 
 from styx_agent import files
 from styx_agent.faults import AgentFailure
+from styx_agent.lean import TYPE_CHECKING, NamedTuple
 from styx_agent.paths import State
+
+if TYPE_CHECKING:
+    from typing import Dict, Optional
 
 NODE_MARK = "STYX_NODE"
 JOB_MARK = "STYX_JOB"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any
 
 from styx_agent import client, files, holder, identity, locks, processes, supervisor
 from styx_agent.faults import AgentFailure
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.paths import State, prepare_socket_folder, remove_socket
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _SHUTDOWN_S = 40.0
 _LOCK_S = 60.0

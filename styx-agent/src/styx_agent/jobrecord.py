@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, NamedTuple, Optional, cast
 
 from styx_agent import protocol
 from styx_agent.fields import Fields, bad
+from styx_agent.lean import TYPE_CHECKING, NamedTuple
 from styx_agent.phases import DISK_FULL, LOST, Result
-from styx_agent.slots import Shares
+
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional
+
+    from styx_agent.slots import Shares
 
 
 class Job:
@@ -193,7 +197,7 @@ def _after_driver(result: Result, outcome: dict[str, Any]) -> Step:
     if state in protocol.TERMINAL_STATES:
         return Step(
             None,
-            cast(str, state),
+            str(state),
             code if isinstance(code, int) else None,
             None if reason is None else str(reason),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any, Callable
 
 from styx_agent import files, jobrecord, protocol, slots, taskenv
 from styx_agent.config import Config
@@ -13,8 +12,12 @@ from styx_agent.faults import Fault, is_disk_full
 from styx_agent.identity import Identity
 from styx_agent.jobrecord import Job, Step
 from styx_agent.journal import note
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.paths import State
 from styx_agent.phases import Orders, Phase, Phases, job_ids, read_record
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 DRIVER_GRACE_S = 15.0
 _PROGRESS_LOOK_S = 1.0

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
-from typing import Any, Callable
 
 from styx_agent import files, lease
 from styx_agent.faults import is_disk_full
 from styx_agent.identity import NODE_MARK, SELF_ACTION_MARK
 from styx_agent.journal import note
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.paths import State
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 _COMMAND_S = 120.0
 _FIRST_RETRY_S = 5.0
@@ -146,6 +148,8 @@ class Keeper:
 
     def _run(self, argv: list[str]) -> str | None:
         """What went wrong, or None."""
+        import subprocess
+
         # Without the node's mark and with its own: it must survive the end of everything else here.
         env = {name: value for name, value in self._env().items() if name != NODE_MARK}
         env[SELF_ACTION_MARK] = "1"

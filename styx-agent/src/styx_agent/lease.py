@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional
-
 from styx_agent.fields import Fields, bad
+from styx_agent.lean import TYPE_CHECKING, NamedTuple
 
-Lease = Dict[str, Any]
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional
+
+    Lease = Dict[str, Any]
+
 ACTION_KINDS = ("command", "poweroff", "exit", "none")
 WAIT_FOR = ("jobs", "jobs_and_ssh", "none")
 _READER_S = 5.0

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Callable, Dict, Sequence
 
 from styx_agent.faults import AgentFailure
+from styx_agent.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from typing import Callable, Dict, Sequence
 
     from styx_agent.identity import Identity
 
@@ -32,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> int:
+    if arguments[:1] != ["sync"]:
+        gc.disable()  # a start makes no garbage; an agent switches it on again
     quick = _quick_connect(arguments)
     if quick is not None:
         return _connect(quick)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable
 
 from styx_agent import __version__, logs, metrics, protocol
 from styx_agent.faults import Fault
 from styx_agent.fields import Fields
+from styx_agent.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any, Callable
+
     from styx_agent.agent import Agent
 
 _DEFAULT_CHUNK_BYTES = 256 * 1024
@@ -180,7 +182,11 @@ class Methods:
                 if data:
                     self._agent.read_at = time.time()
                 if data or eof or left <= 0:
-                    return {"offset": offset, "data": base64.b64encode(data).decode("ascii"), "eof": eof}
+                    return {
+                        "offset": offset,
+                        "data": binascii.b2a_base64(data, newline=False).decode("ascii"),
+                        "eof": eof,
+                    }
                 waker.wait(left)
 
     def _writer_ended(self, job_id: int, stream: str) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import threading
 import time
-from typing import Any
+
+from styx_agent.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _NVIDIA_SMI_S = 10.0
 _SAMPLE_S = 0.1
@@ -103,6 +106,7 @@ def gpus(search_path: str) -> list[dict[str, Any]]:
 
 def _nvidia_smi(columns: str, search_path: str) -> list[list[str]]:
     import shutil
+    import subprocess
 
     program = shutil.which("nvidia-smi", path=search_path)
     if program is None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import threading
 import time
-from typing import Callable
 
 from styx_agent import files
 from styx_agent.journal import note
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.paths import State
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 POLL_S = 5.0
 """How often clouds ask to be asked; their warning comes 30 seconds to 2 minutes before the end."""
@@ -61,6 +63,8 @@ class Notices:
 
 
 def _succeeds(argv: list[str], env: dict[str, str], cwd: str) -> bool:
+    import subprocess
+
     try:
         done = subprocess.run(
             argv,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 
 from styx_agent.faults import AgentFailure
+from styx_agent.lean import sha256
 
 _LONGEST_SOCKET_PATH = 103
 """What every system takes (Linux 107, macOS 103)."""
@@ -16,7 +16,7 @@ _LONGEST_SOCKET_PATH = 103
 def socket_path(state: str) -> str:
     """The socket of the agent whose state folder is `state`. `STYX_SOCKET_DIR` overrides the folder."""
     folder = os.environ.get("STYX_SOCKET_DIR") or "/tmp/sx-%d" % os.getuid()  # noqa: S108 - owner and mode are checked
-    digest = hashlib.sha256(os.fsencode(os.path.realpath(state))).hexdigest()
+    digest = sha256(os.fsencode(os.path.realpath(state)))
     return os.path.join(folder, digest[:12] + ".sock")
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from styx_agent import container, files, locks, processes, runner
+from styx_agent import container, files, locks, processes
 from styx_agent.container import Box
+from styx_agent.faults import EXIT_DISK_FULL
 from styx_agent.identity import JOB_MARK, Identity
 from styx_agent.journal import note
+from styx_agent.lean import TYPE_CHECKING, NamedTuple
 from styx_agent.paths import State
 from styx_agent.supervisor import own_command
 from styx_agent.taskenv import job_mark, marks
 
 if TYPE_CHECKING:
+    import subprocess
+    from typing import Any, Callable, Dict, List, Optional, Sequence
+
     from styx_agent.holder import Holder
 
 PHASES = ("setup", "run", "driver")
@@ -158,6 +161,8 @@ class Phases:
         return phase
 
     def _spawn(self, orders_path: str, lock: int) -> subprocess.Popen[bytes]:
+        import subprocess
+
         return subprocess.Popen(
             [*own_command(), "runner", orders_path],
             stdin=subprocess.DEVNULL,
@@ -214,7 +219,7 @@ class Phases:
 
     def _explain_loss(self, phase: Phase, code: int | None) -> Result:
         full = files.full_folder([self._state.root, self._who.home])
-        if code == runner.EXIT_DISK_FULL or (full is not None and code is not None and code >= 0):
+        if code == EXIT_DISK_FULL or (full is not None and code is not None and code >= 0):
             return Result(DISK_FULL, None, "disk full: no space left under %s" % (full or self._state.root))
         boot = files.read_object(self._file(phase.job_id, phase.name)("pid")).get("boot")
         if boot is not None and boot != processes.boot_id():

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
-from typing import Callable, Iterable, Mapping, NamedTuple
+
+from styx_agent.lean import TYPE_CHECKING, NamedTuple, libc
+
+if TYPE_CHECKING:
+    from typing import Callable, Iterable, Mapping
 
 _LINUX = sys.platform.startswith("linux")
 _PR_SET_NAME = 15
@@ -55,6 +58,8 @@ def parse_stat(pid: int, data: bytes) -> Process:
 
 
 def _table_from_ps() -> dict[int, Process]:
+    import subprocess
+
     listing = subprocess.run(
         ["ps", "-axo", "pid=,ppid=,pgid=,stat=,lstart="],
         stdin=subprocess.DEVNULL,
@@ -198,12 +203,8 @@ def end(find: Callable[[], list[Process]], *, grace_s: float, deadline_s: float 
 def _prctl(option: int, argument: object) -> None:
     if not _LINUX:
         return
-    try:
-        import ctypes
-
-        ctypes.CDLL(None).prctl(option, argument, 0, 0, 0)
-    except (ImportError, OSError, AttributeError):
-        pass  # without it orphans go to the init process, and are found by their marks
+    with contextlib.suppress(OSError):  # without it orphans go to the init process, and are found by their marks
+        libc("prctl")(option, argument, 0, 0, 0)
 
 
 def become_subreaper() -> None:

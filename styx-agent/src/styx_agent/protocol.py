@@ -7,7 +7,12 @@ A request is `{"id": int, "method": str, "params": {...}}`; an answer is `{"id":
 Bytes travel as base64 text. Unknown fields are ignored by the reader, so both sides may grow.
 """
 
-from typing import Dict, List, Optional, TypedDict
+from __future__ import annotations
+
+from styx_agent.lean import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from typing import Dict, List, Optional
 
 VERSIONS = (1,)
 """Protocol versions this package speaks, newest last; `hello` picks the highest common one."""

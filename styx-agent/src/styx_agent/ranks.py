@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any, Callable
 
 from styx_agent import files, slots, taskenv
 from styx_agent.config import Config
@@ -14,9 +13,13 @@ from styx_agent.fields import Fields, bad
 from styx_agent.identity import Identity
 from styx_agent.jobs import Queue
 from styx_agent.journal import note
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.paths import State
 from styx_agent.phases import Orders, Phase, Phases
 from styx_agent.protocol import BAD_REQUEST, DISK_FULL, INTERNAL, NOT_FOUND
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 _CANCELLED = "rank.cancelled"
 

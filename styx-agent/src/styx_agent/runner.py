@@ -13,17 +13,18 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Any
 
 from styx_agent import container, files, processes
-from styx_agent.faults import is_disk_full
+from styx_agent.faults import EXIT_DISK_FULL, is_disk_full
+from styx_agent.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _OUTCOME_BYTES = 2048
 _LINGER_S = 0.5
 _TERM_S = 1.0
 _DISK_LOOK_S = 2.0
-EXIT_DISK_FULL = 28
-"""Exit code of a runner that could not leave an outcome for want of room."""
 
 
 def main(orders_path: str) -> int:

@@ -9,19 +9,22 @@ import socket
 import struct
 import threading
 import time
-from typing import Any, Callable
 
 from styx_agent import protocol
 from styx_agent.faults import Fault
 from styx_agent.journal import note, note_error
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.paths import prepare_socket_folder
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    Dispatch = Callable[[str, "dict[str, Any]"], Any]
 
 _MAX_CONNECTIONS = 256
 _MAX_WAITING = 64
 _SEND_S = 30
 _RECEIVE_BYTES = 1 << 16
-
-Dispatch = Callable[[str, "dict[str, Any]"], Any]
 
 
 class Server:

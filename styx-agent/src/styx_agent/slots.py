@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+from styx_agent.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Dict, List, Sequence, Tuple
+
+    Shares = Dict[int, float]
+    """GPU index -> the share of it that a job holds, up to 1."""
 
 _EPSILON = 1e-6
-
-Shares = Dict[int, float]
-"""GPU index -> the share of it that a job holds, up to 1."""
 
 
 class Capacity(NamedTuple):

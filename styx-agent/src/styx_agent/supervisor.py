@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from typing import Callable
 
 from styx_agent import files, identity, locks, processes
 from styx_agent.faults import AgentFailure
 from styx_agent.journal import note, note_error
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.paths import State
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 15.0
@@ -50,6 +53,8 @@ def launch(state: State, known: identity.Identity, lock: int) -> None:
             if os.environ.get(identity.NODE_MARK) == known.mark and threading.active_count() == 1:
                 _fork(state, known, lock, output)
                 return
+            import subprocess
+
             subprocess.Popen(
                 [*own_command(), "supervise", "--state", state.root, "--lock-fd", str(lock)],
                 stdin=subprocess.DEVNULL,
@@ -140,8 +145,10 @@ def supervise(state: State, lock: int, serve: Callable[[State, int], int]) -> in
 
 def _start_agent(state: State, lock: int, agent_lock: int, serve: Callable[[State, int], int]) -> None:
     """Fork: everything is imported by now, so an agent comes back in milliseconds even if its file was removed."""
+    gc.freeze()  # a collection in either process would copy every page that they share
     if os.fork():
         os.close(agent_lock)
+        gc.enable()
         return
     code = 1
     try:

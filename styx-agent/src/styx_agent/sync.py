@@ -12,12 +12,15 @@ import os
 import struct
 import tarfile
 import zlib
-from typing import Any, BinaryIO
 
 from styx_agent import locks
 from styx_agent.faults import is_disk_full
+from styx_agent.lean import TYPE_CHECKING
 from styx_agent.paths import State
 from styx_agent.trees import Tree, TreeError, parse_manifest
+
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 _LENGTH = struct.Struct(">I")
 _LARGEST_MANIFEST_BYTES = 1 << 30

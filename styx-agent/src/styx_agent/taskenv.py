@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pwd
-from typing import Dict, NamedTuple
 
 from styx_agent.config import Config
 from styx_agent.identity import JOB_MARK, Identity
-from styx_agent.slots import Shares, rounded_gpus, visible_devices
+from styx_agent.lean import TYPE_CHECKING, NamedTuple
+from styx_agent.slots import rounded_gpus, visible_devices
+
+if TYPE_CHECKING:
+    from typing import Dict
+
+    from styx_agent.slots import Shares
 
 _PREFIXES = ("STYX_", "SKYPILOT_")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

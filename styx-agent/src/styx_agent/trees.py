@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from typing import Any, BinaryIO, Dict, List, NamedTuple, Optional
 
 from styx_agent import files
+from styx_agent.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO, Dict, List, Optional
+
+    Seen = Dict[str, List[Any]]
+    """path -> [type, size or link target, modification time on disk, the source's modification time]."""
 
 _COPY_BYTES = 1 << 20
 _TEMPORARY = ".styx-part-"
-
-Seen = Dict[str, List[Any]]
-"""path -> [type, size or link target, modification time on disk, the source's modification time]."""
 
 
 class TreeError(Exception):

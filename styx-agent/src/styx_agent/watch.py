@@ -7,7 +7,8 @@ import struct
 import sys
 import threading
 import time
-from typing import Any
+
+from styx_agent.lean import libc
 
 _IN_MODIFY = 0x2
 _IN_CREATE = 0x100
@@ -27,7 +28,7 @@ class Watch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wakers: set[Waker] = set()
-        self._libc, self._fd = _open_inotify()
+        self._fd = _open_inotify()
         if self._fd is not None:
             threading.Thread(target=self._read_events, name="inotify", daemon=True).start()
 
@@ -50,7 +51,7 @@ class Watch:
             return None
         mask = _IN_MODIFY | _IN_CREATE | _IN_MOVED_TO
         with self._lock:
-            number = int(self._libc.inotify_add_watch(self._fd, os.fsencode(folder), mask))
+            number = int(libc("inotify_add_watch")(self._fd, os.fsencode(folder), mask))
         return number if number >= 0 else None
 
     def drop(self, waker: Waker) -> None:
@@ -59,7 +60,7 @@ class Watch:
             self._wakers.discard(waker)
             number = waker.number
             if number is not None and not any(other.number == number for other in self._wakers):
-                self._libc.inotify_rm_watch(self._fd, number)
+                libc("inotify_rm_watch")(self._fd, number)
 
     def _read_events(self) -> None:
         assert self._fd is not None
@@ -109,14 +110,11 @@ class Waker:
         self._look_s = min(self._look_s * 2, _SLOWEST_LOOK_S)
 
 
-def _open_inotify() -> tuple[Any, int | None]:
+def _open_inotify() -> int | None:
     if not sys.platform.startswith("linux"):
-        return None, None
+        return None
     try:
-        import ctypes
-
-        libc = ctypes.CDLL(None)
-        fd = int(libc.inotify_init1(_IN_CLOEXEC))
-    except (ImportError, OSError, AttributeError):
-        return None, None
-    return (libc, fd) if fd >= 0 else (None, None)
+        fd = int(libc("inotify_init1")(_IN_CLOEXEC))
+    except OSError:
+        return None
+    return fd if fd >= 0 else None

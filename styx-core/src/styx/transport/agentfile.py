@@ -18,6 +18,7 @@ _MAIN = "from styx_agent.main import main\n\nraise SystemExit(main())\n"
 _COMPILED = f".{sys.implementation.cache_tag}"
 _UNCHECKED_HASH = 1
 """PEP 552: the compiled code is believed without a look at the source beside it."""
+_NO_DOCSTRINGS = 2
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -88,7 +89,8 @@ def zip_sources(contents: list[tuple[str, bytes]]) -> bytes:
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(contents):
             entry = zipfile.ZipInfo(name, _EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            # Compiled modules go only where bytes are cheap; unpacking them would be time of a node's start.
+            entry.compress_type = zipfile.ZIP_STORED if name.endswith(".pyc") else zipfile.ZIP_DEFLATED
             entry.create_system = 3
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data)
@@ -109,7 +111,7 @@ def _compiled(contents: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
     head = MAGIC_NUMBER + _UNCHECKED_HASH.to_bytes(4, "little")
     found = []
     for name, data in contents:
-        code = compile(data, name, "exec", dont_inherit=True)
+        code = compile(data, name, "exec", dont_inherit=True, optimize=_NO_DOCSTRINGS)
         found.append((f"{name}c", head + source_hash(data) + marshal.dumps(code)))
     return found
 

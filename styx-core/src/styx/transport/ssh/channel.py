@@ -104,6 +104,10 @@ class SshChannel:
         """Close the streams and let go; the command sees the end of its input, then a hang-up."""
         self._login.release(self._channel)
 
+    def unread(self, data: bytes) -> None:
+        """Give back what was read too much of the output."""
+        cast(_Output, self.stdout).unread(data)
+
     def bound(self, timeout_s: float | None) -> None:
         """From now on a read or write that waits for so long raises TimeoutError; None waits as long as it takes."""
         self._channel.settimeout(timeout_s)
@@ -186,11 +190,20 @@ class _Output:
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
+        self._unread = b""
 
     def read(self, size: int = -1) -> bytes:
         """What is there, at most `size` bytes, as soon as there is anything; nothing at the end."""
-        data: bytes = self._channel.recv(size if size > 0 else 1 << 20)
-        return data
+        wanted = size if size > 0 else 1 << 20
+        if self._unread:
+            data, self._unread = self._unread[:wanted], self._unread[wanted:]
+            return data
+        received: bytes = self._channel.recv(wanted)
+        return received
+
+    def unread(self, data: bytes) -> None:
+        """The next read gives this first."""
+        self._unread = data + self._unread
 
     def close(self) -> None:
         """The channel is closed as a whole."""

@@ -23,7 +23,7 @@ from paramiko.ssh_exception import (
 from styx.driver import SshFailed
 from styx.transport.ssh.connection import Connection, Refused
 from styx.transport.ssh.diagnosis import failed, from_jump, from_os_error, lost
-from styx.transport.ssh.sockets import ProxyProcess, dial
+from styx.transport.ssh.sockets import ProxyProcess, dial, kernel_round_trip_s
 from styx.transport.ssh.target import Hop
 
 SESSIONS = 8
@@ -263,7 +263,7 @@ class Connector:
             proxy = ProxyProcess(hop)
             return proxy.socket, proxy.close, proxy.last_words
         sock = dial(hop)
-        self._connected_s = time.monotonic() - began
+        self._connected_s = min(time.monotonic() - began, kernel_round_trip_s(sock))
         return sock, lambda: None, lambda: ""
 
     def _greet(self, connection: Connection) -> None:

@@ -11,7 +11,8 @@ MARK = "styx-node-1"
 _FIND = (
     'h=${HOME:-$(pwd)}; s=$h/.styx-agent; p=; for c in "$s"/python/bin/python3 python3 /usr/bin/python3 '
     "/usr/local/bin/python3 /opt/*/bin/python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 "
-    'python3.8 python; do case $("$c" -V 2>&1) in "Python 3."[89]*|"Python 3."[1-9][0-9]*) '
+    'python3.8 python; do command -v "$c" >/dev/null 2>&1 || continue; '
+    'case $("$c" -V 2>&1) in "Python 3."[89]*|"Python 3."[1-9][0-9]*) '
     'p=$(command -v "$c"); break;; esac; done; case $(stat -f -c %T "$h" 2>/dev/null) in '
     'nfs*|lustre|fuse*|smb*|cifs|beegfs|gpfs|ceph|afs) s=/var/tmp/styx-agent-$(id -u); mkdir -m 700 "$s" 2>/dev/null; '
     '[ -O "$s" ] && [ ! -L "$s" ] || { echo "$s belongs to somebody else" >&2; exit 96; };; esac; '
@@ -33,7 +34,7 @@ WITH_ENV = 'eval "$(dd bs=1 count="$1" 2>/dev/null)"; shift; exec "$@"'
 
 _RECEIVE = """
 import os, sys
-from importlib.util import MAGIC_NUMBER
+from _frozen_importlib_external import MAGIC_NUMBER
 path = sys.argv[1]
 if os.path.isfile(path):
     os.write(1, b'have\\n')

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROBE_S = 30.0
 _PUT_S = 300.0
+_LINE_BYTES = 4096
 _NEAR_S = 0.005
 """A host with a shorter round trip is on a network where bytes cost less than packing them."""
 
@@ -181,18 +182,20 @@ class _Lines:
     def next(self, timeout_s: float) -> str | None:
         """The next line; None at the end of the output."""
         self._channel.bound(timeout_s)
-        line = b""
+        said = b""
         try:
-            while not line.endswith(b"\n"):
-                byte = self._channel.stdout.read(1)
-                if not byte:
+            while b"\n" not in said:
+                more = self._channel.stdout.read(_LINE_BYTES)
+                if not more:
                     return None
-                line += byte
+                said += more
         except TimeoutError:
             raise DeadlineExceeded(f"the first command got no answer within {timeout_s:g} s") from None
         finally:
             self._channel.bound(None)
-        return line[:-1].decode("utf-8", "surrogateescape")
+        line, _, rest = said.partition(b"\n")
+        self._channel.unread(rest)
+        return line.decode("utf-8", "surrogateescape")
 
     def problem(self) -> str:
         """What the command that ended early said."""

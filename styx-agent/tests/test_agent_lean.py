@@ -1,0 +1,107 @@
+"""The stand-ins do what their originals do, and a start loads nothing that they stand in for."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import typing
+
+import pytest
+
+from styx_agent import lean
+
+PYTHON = sys.executable
+_START = (
+    "import json, sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules); "
+    "from styx_agent import agent, bridge, instance, main, supervisor; "
+    "from styx_agent.watch import Watch; Watch(); "
+    "print(json.dumps(sorted(set(sys.modules) - before)))"
+)
+_SLOW = {"argparse", "base64", "ctypes", "hashlib", "inspect", "shutil", "subprocess", "tempfile", "typing", "zipfile"}
+
+
+class Lean(lean.NamedTuple):
+    """A record."""
+
+    name: str
+    sizes: "list[int]"
+    note: "str | None" = None
+
+    @property
+    def total(self):
+        """All sizes."""
+        return sum(self.sizes)
+
+
+class Original(typing.NamedTuple):
+    """A record."""
+
+    name: str
+    sizes: "list[int]"
+    note: "str | None" = None
+
+    @property
+    def total(self):
+        """All sizes."""
+        return sum(self.sizes)
+
+
+@pytest.mark.parametrize("kind", [Lean, Original])
+def test_a_record_is_what_typing_makes(kind):
+    one = kind("a", [1, 2])
+    assert one == ("a", [1, 2], None)
+    assert (one.total, one.note, kind._fields, kind._field_defaults) == (
+        3,
+        None,
+        ("name", "sizes", "note"),
+        {"note": None},
+    )
+    assert one._replace(note="n") == kind(name="a", sizes=[1, 2], note="n")
+    assert one._asdict() == {"name": "a", "sizes": [1, 2], "note": None}
+    assert repr(one) == "%s(name='a', sizes=[1, 2], note=None)" % kind.__name__
+    assert (kind.__doc__, kind.__module__, kind.total.__doc__) == ("A record.", __name__, "All sizes.")
+    assert issubclass(kind, tuple)
+    with pytest.raises(TypeError):
+        kind("a")
+    with pytest.raises(AttributeError):
+        one.name = "b"
+
+
+def test_a_typed_dict_is_a_dict_with_annotations():
+    class View(lean.TypedDict, total=False):
+        state: str
+
+    assert list(View.__annotations__) == ["state"]
+    assert View(state="x") == {"state": "x"}
+
+
+@pytest.mark.parametrize("gone", [(), ("_sha2", "_sha256")])
+def test_digests_are_those_of_hashlib(monkeypatch, gone):
+    for name in gone:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert lean.sha256(b"styx") == hashlib.sha256(b"styx").hexdigest()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux's C library")
+@pytest.mark.parametrize("bare", [True, False])
+def test_functions_of_the_c_library(monkeypatch, bare):
+    def lacking(name):
+        raise AttributeError("another Python")
+
+    if not bare:
+        monkeypatch.setattr(lean, "_bare_function", lacking)
+    assert lean.libc("strlen")(b"four") == 4
+    assert lean.libc("getpid")() > 1
+    assert lean.libc("prctl")(9999, 1, 0, 0, 0) == -1
+    with pytest.raises(OSError, match="no_such_function"):
+        lean.libc("no_such_function")
+
+
+def test_a_start_loads_little():
+    """Each of these costs a new host's start some milliseconds of processor time."""
+    folder = lean.__file__.rpartition("/styx_agent/")[0]
+    command = [PYTHON, "-I", "-S", "-c", _START, folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert "styx_agent.server" in loaded
+    assert loaded & _SLOW == set()
