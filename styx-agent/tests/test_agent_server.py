@@ -216,7 +216,7 @@ def test_first_request_must_be_hello(shared):
 
 
 def test_long_polls_do_not_hold_up_other_requests(shared):
-    job_id = shared.submit("sleep 1000")
+    job_id = shared.submit("exec sleep 1000")  # a shell left above it may say that it was killed
     shared.wait(job_id, "RUNNING")
     raw = Raw(shared)
     for number in range(1, 30):
