@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pluggy
 
+from styx.atomic import write_atomically
 from styx.driver import (
     CatalogRow,
     CatalogSource,
@@ -164,4 +165,5 @@ __all__ = [
     "cloud_config",
     "hookimpl",
     "public_half",
+    "write_atomically",
 ]

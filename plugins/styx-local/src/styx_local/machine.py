@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from styx.plugin import Ended, Market, NodeState, Value
+from styx.plugin import Ended, Market, NodeState, Value, write_atomically
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _RECORD = "machine.json"
@@ -94,10 +94,7 @@ class Slot:
 
     def write(self, machine: Machine) -> None:
         """Replace the record in one step."""
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=f".{_RECORD}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(machine.model_dump_json(indent=1))
-        os.replace(temporary, self.folder / _RECORD)
+        write_atomically(self.folder / _RECORD, machine.model_dump_json(indent=1))
 
     def make(self, machine: Machine) -> None:
         """Create the node: its folder appears complete or not at all."""

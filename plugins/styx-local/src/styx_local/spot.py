@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, ValidationError
 
-from styx.plugin import UnsupportedError
+from styx.plugin import UnsupportedError, write_atomically
 
 
 class _Metadata(BaseModel):
@@ -61,8 +59,5 @@ def began(folder: Path, trace: Path, now: float) -> float:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # first use, or damaged: it begins now
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".spot-")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump({"trace": str(trace), "began": now}, stream)
-    os.replace(temporary, memo)
+    write_atomically(memo, json.dumps({"trace": str(trace), "began": now}))
     return now

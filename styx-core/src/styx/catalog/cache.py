@@ -8,17 +8,16 @@ made again from the same source.
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from styx.atomic import drafted, write_atomically
 from styx.catalog.results import Origin
 from styx.catalog.schema import COLUMNS, SCHEMA_VERSION, polars_schema
 from styx.driver import CatalogRow, Value
@@ -158,15 +157,12 @@ class CacheFile:
         ordered = in_order(numbered(rows.select(pl.col(pl.String).cast(pl.Categorical()), pl.exclude(pl.String))))
         text = facts.model_dump_json()
 
-        def save(path: Path) -> None:
-            ordered.write_parquet(
-                path, compression="zstd", compression_level=1, row_group_size=_ROW_GROUP, metadata={_FACTS: text}
-            )
-
+        how: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "row_group_size": _ROW_GROUP}
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            _replace(self.path, save)
-            _replace(self.note_path, lambda path: path.write_text(text, encoding="utf-8"))
+            with drafted(self.path, durable=True) as draft:
+                ordered.write_parquet(draft, metadata={_FACTS: text}, **how)
+            write_atomically(self.note_path, text, durable=True)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise LocalIOError(
                 f"the catalog {self.path} can't be written: {_first_line(error)}", hint="free some space"
@@ -247,20 +243,6 @@ def rows_of(frame: pl.DataFrame) -> Iterator[CatalogRow]:
 
 def _in_utc(time: datetime) -> datetime:
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _replace(path: Path, save: Callable[[Path], object]) -> None:
-    """Write beside the file, flush to the disk, and move into place."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        os.close(descriptor)
-        save(Path(temporary))
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
+from styx.atomic import write_atomically
 from styx.driver import Local
 from styx.errors import LocalIOError, Unreachable
 from styx.transport.base import Completed, NodeGone, Transport
@@ -91,22 +92,13 @@ class LocalTransport(Transport):
 
     def put(self, data: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file of this machine."""
-        import tempfile  # here: a warm start writes nothing
-
         target = Path(path)
         if not os.path.isdir(self.home):
             raise NodeGone(f"the node's folder {self.home} does not exist")
-        temporary = ""
         try:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                os.fchmod(stream.fileno(), mode)
-            os.replace(temporary, target)
+            write_atomically(target, data, mode=mode)
         except OSError as error:
-            if temporary:
-                Path(temporary).unlink(missing_ok=True)
             raise LocalIOError(f"cannot write {path}: {error.strerror}") from error
 
     def interactive(self, argv: Sequence[str]) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from styx.atomic import write_atomically
 from styx.errors import LocalIOError
 from styx.transport.ssh.keys import public_only
 from styx.transport.ssh.target import Route
@@ -112,7 +112,7 @@ def include(user_config: Path, config: Path) -> None:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = target.read_bytes() if target.exists() else b""
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-        _write(target, os.fsencode(f"{include_line(config)}\n\n") + before, mode)
+        write_atomically(target, os.fsencode(f"{include_line(config)}\n\n") + before, mode=mode)
     except OSError as error:
         raise LocalIOError(
             f"{user_config} can't be changed: {error.strerror or error}",
@@ -125,19 +125,7 @@ def _replace(path: Path, text: str) -> Path:
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             return path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(path, text.encode("utf-8"), 0o600)
+        write_atomically(path, text)
     except OSError as error:
         raise LocalIOError(f"the file {path} can't be written: {error.strerror or error}") from None
     return path
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            os.fchmod(stream.fileno(), mode)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import SecretStr
 
+from styx.atomic import write_atomically
 from styx.errors import DeadlineExceeded, LocalIOError
 
 LOGIN_KEY = "id_ed25519"
@@ -133,7 +133,7 @@ def _read(path: Path) -> KeyPair | None:
         ) from None
     encoded = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     public = f"{encoded.decode('ascii')} styx"
-    _write(_beside(path), f"{public}\n".encode("ascii"), 0o644)
+    write_atomically(_beside(path), f"{public}\n", mode=0o644, durable=True)
     return KeyPair(path, public)
 
 
@@ -147,21 +147,6 @@ def _make(path: Path, comment: str) -> KeyPair:
     )
     encoded = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     public = f"{encoded.decode('ascii')} {comment}"
-    _write(_beside(path), f"{public}\n".encode("ascii"), 0o644)
-    _write(path, private, 0o600)  # last: a pair counts as made when its private half is there
+    write_atomically(_beside(path), f"{public}\n", mode=0o644, durable=True)
+    write_atomically(path, private, durable=True)  # last: a pair counts as made when its private half is there
     return KeyPair(path, public)
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    import tempfile
-
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600 from the beginning
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

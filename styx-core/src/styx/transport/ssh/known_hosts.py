@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from styx.atomic import write_atomically
 from styx.errors import DeadlineExceeded, LocalIOError
 from styx.transport.ssh.keys import KeyFolders, public_only
 from styx.transport.ssh.target import Hop
@@ -51,9 +52,7 @@ class Trust:
             with self._lock, filelock.FileLock(self._folders.lock_path("keys"), timeout=_LOCK_S):
                 kept = self._load(cluster)
                 kept[name] = key
-                temporary = path.with_name(f".{path.name}.new")
-                temporary.write_text(json.dumps(kept, indent=1, sort_keys=True), encoding="utf-8")
-                temporary.replace(path)
+                write_atomically(path, json.dumps(kept, indent=1, sort_keys=True))
         except filelock.Timeout:
             raise DeadlineExceeded(f"another process held the lock for {path} for {_LOCK_S:g} s") from None
         except OSError as error:
