@@ -142,8 +142,7 @@ MISSING: Final[dict[str, dict[str, str]]] = {
         **dict.fromkeys(("TPU v5p", "TPU 7x"), NOT_READ),
     },
     "azure": {
-        "NC RTX PRO 6000 v6": "the prices that were read are those of preview sizes, which are withdrawn",
-        "ND GB300 v6": NOT_READ,
+        "ND GB300 v6": "Azure's public list had no price of it in August 2026",
     },
     "lambda": {},
     "runpod": {},
@@ -230,6 +229,7 @@ SOLD: Final[dict[str, dict[str, str]]] = {
             eastus eastus2 southcentralus westus westus2 westus3 westeurope northeurope uksouth germanywestcentral
             swedencentral southeastasia japaneast koreacentral centralindia australiaeast
         """,
+        "NC RTX PRO 6000 v6": "westus2",
         "NCC H100 v5": "eastus2",
         "ND A100 v4": "eastus southcentralus westus2 westeurope",
         "NDm A100 v4": """

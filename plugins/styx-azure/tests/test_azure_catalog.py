@@ -197,6 +197,7 @@ def test_prices_need_no_credentials(harness):
         ("Standard_ND96is_MI300X_v5", ("MI300X", 8)),
         ("Standard_NV72ads_A10_v5", ("A10", 2)),
         ("Standard_NV8as_v4", ("MI25", 0.25)),
+        ("Standard_NC72lds_xl_RTXPRO6000BSE_v6", ("RTXPRO6000", 0.5)),
         ("Standard_D8s_v5", None),
         ("Standard_NP10s", None),
     ],

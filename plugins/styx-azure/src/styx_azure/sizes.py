@@ -49,6 +49,7 @@ FAMILIES: Final = (
     _family(r"NV(\d+)as_v4", Chip("MI25", 16, "amd"), {4: 0.125, 8: 0.25, 16: 0.5, 32: 1}),
     _family(r"NV(\d+)adm?s_A10_v5", Chip("A10", 24), {6: 1 / 6, 12: 1 / 3, 18: 0.5, 36: 1, 72: 2}),
     _family(r"NV(\d+)adm?s_V710_v5", Chip("Radeon Pro V710", 24, "amd"), {4: 1 / 6, 8: 1 / 3, 12: 0.5, 24: 1, 28: 1}),
+    _family(r"NC(\d+)l?ds_xl_RTXPRO6000BSE_v6", Chip("RTXPRO6000", 96), {24: 0.25, 36: 0.25, 72: 0.5, 144: 1, 288: 2}),
     _family(r"NG(\d+)adm?s_V620_v1", Chip("Radeon Pro V620", 32, "amd"), {8: 0.25, 16: 0.5, 32: 1}),
 )
 _VCPUS: Final = re.compile(r"Standard_[A-Z]+(\d+)(?:-(\d+))?[a-z]*(?:_|$)")
