@@ -171,6 +171,7 @@ def test_rows_by_country_count_and_market(harness):
         ("NVIDIA A100-SXM4-80GB", "A100 SXM", "A100-80GB-SXM"),
         ("NVIDIA RTX 6000 Ada Generation", "RTX 6000 Ada", "RTX6000-Ada"),
         ("NVIDIA RTX A6000", "RTX A6000", "A6000"),
+        ("NVIDIA RTX PRO 4500 Blackwell Server Edition", "RTX PRO 4500 SE", "RTXPRO4500-SE"),
         ("NVIDIA L40S", "L40S", "L40S"),
         ("NVIDIA B400", "B400", "B400"),
     ],

@@ -51,7 +51,7 @@ def test_names_do_not_collide():
         assert accelerator_facts(name).memory_gib != memory == accelerator_facts(special).memory_gib
 
 
-def test_a_plain_name_takes_the_chips_fastest_board_and_not_the_other_way_round():
+def test_a_plain_name_takes_the_chips_board_for_servers_and_not_the_other_way_round():
     assert answering("h200") == ("H200", "H200-SXM")
     assert answering("H200-SXM5") == ("H200-SXM",)
     assert answering("A100") == ("A100",)

@@ -57,7 +57,7 @@ def test_cheapest_first_and_unknown_last():
     assert found.losers == ()
 
 
-def test_a_request_for_the_plain_chip_takes_it_on_its_fastest_board_and_no_other():
+def test_a_request_for_the_plain_chip_takes_it_on_its_board_for_servers_and_no_other():
     rows = [gpu(8, 30.0, "H200"), gpu(8, 20.0, "H200-SXM"), gpu(8, 10.0, "H200-NVL")]
     plain = want(accelerator_name="H200", accelerator_count=8)
     assert names(solve(rows, plain)) == ["H200-SXMx8", "H200x8"]

@@ -124,7 +124,7 @@ def test_reserved_nodes_are_free_and_shared_by_what_runs_at_once():
     assert solve(rows, chain).usd_total == 0.0
 
 
-def test_hours_on_a_plain_chip_hold_for_its_fastest_board():
+def test_hours_on_a_plain_chip_hold_for_its_board_for_servers():
     rows = [gpu(GCP, 4.0, "H200-SXM")]
     assert solve(rows, asked([job(hours=10.0, hours_on={"H200": 2.0})])).usd_total == 8.0
     assert solve(rows, asked([job(hours=10.0, hours_on={"H200": 2.0, "H200-SXM": 1.0})])).usd_total == 4.0

@@ -32,7 +32,7 @@ _NVIDIA: Final[Mapping[str, float | None]] = {
     "M4000": 8, "P4000": 8, "P5000": 16, "P6000": 24, "RTX4000": 8, "RTX5000": 16, "RTX6000": 24, "RTX8000": 48,
     "A2000": None, "A4000": 16, "A4500": 20, "A5000": 24, "A6000": 48,
     "RTX2000-Ada": 16, "RTX4000-Ada": 20, "RTX4500-Ada": 24, "RTX5000-Ada": 32, "RTX6000-Ada": 48,
-    "RTXPRO4000": 24, "RTXPRO4500": 32, "RTXPRO5000": 48, "RTXPRO6000": 96, "RTXPRO6000-WK": 96,
+    "RTXPRO4000": 24, "RTXPRO4500": 32, "RTXPRO4500-SE": 32, "RTXPRO5000": 48, "RTXPRO6000": 96, "RTXPRO6000-WK": 96,
     # consumer
     "GTX1080": 8, "GTX1080Ti": 11, "RTX2080": 8, "RTX2080Ti": 11, "RTX3060": 12, "RTX3060Ti": 8, "RTX3070": 8,
     "RTX3070Ti": 8, "RTX3080": 10, "RTX3080Ti": 12, "RTX3090": 24, "RTX3090Ti": 24, "RTX4060": 8, "RTX4060Ti": None,
@@ -86,5 +86,6 @@ BOARDS: Final[Mapping[str, tuple[str, ...]]] = {
     "A100-80GB": ("A100-80GB-SXM",),
     "H100": ("H100-SXM",),
     "H200": ("H200-SXM",),
+    "RTXPRO4500": ("RTXPRO4500-SE",),
 }
-"""Plain names, and those of the same chip on its fastest board, which some clouds name and others don't."""
+"""Plain names, and those of the same chip on its board for servers, which some clouds name and others don't."""
