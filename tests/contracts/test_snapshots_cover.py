@@ -139,7 +139,7 @@ MISSING: Final[dict[str, dict[str, str]]] = {
     "gcp": {
         "A3 Edge": "its prices contain those of reserved starts, which can't be told apart",
         "A4X": "Google sells it by reservation only",
-        **dict.fromkeys(("TPU v5p", "TPU 7x"), NOT_READ),
+        "TPU 7x": NOT_READ,
     },
     "azure": {
         "ND GB300 v6": "Azure's public list had no price of it in August 2026",
@@ -220,6 +220,7 @@ SOLD: Final[dict[str, dict[str, str]]] = {
         "TPU v3": "us-central1 us-east1 europe-west4",
         "TPU v4": "us-central2",
         "TPU v5litepod": "us-central1 europe-west4",
+        "TPU v5p": "us-central1 us-east1 us-east5 us-south1 europe-west1 europe-west4",
         "TPU v6e": "us-central1 europe-west4",
     },
     "azure": {
