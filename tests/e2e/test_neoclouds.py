@@ -65,6 +65,32 @@ def test_a_lease_on_lambda_is_carried_out_by_the_next_look(styx: Styx, clouds: N
 
 
 @pytest.mark.slow
+def test_a_new_api_key_of_the_same_account_on_lambda(styx: Styx, clouds: Neoclouds) -> None:
+    clouds.lambda_.keys.add("secret_new_canary.Zz1")
+    new = {"LAMBDA_API_KEY": "secret_new_canary.Zz1"}
+    styx("launch", "-c", "kept", *ON_LAMBDA, "--", "true")
+    assert styx.json("status", "--refresh", env=new)[0]["state"] == "UP"
+    styx("down", "kept", "--yes", env=new)
+    clouds.assert_as_before()
+
+    clouds.lambda_.logged = False  # Lambda tells nothing of whose key it is
+    for file in styx.home.rglob("lambda-accounts.json"):
+        file.unlink()
+    styx("check", "lambda")
+    styx("launch", "-c", "kept", *ON_LAMBDA, "--", "true")
+    place = styx.json("why", "kept")["attempts"][0]["place"]
+    refused = styx("down", "kept", "--yes", env=new, code=77)
+    named = f"--config clouds.lambda.account={place['account']}"
+    assert (
+        f"if that is the same account with a new API key, say so: `clouds: {{lambda: {{account: {place['account']}"
+        in (refused.stderr.replace("\n", " "))
+    )
+    assert named in refused.stderr
+    styx("down", "kept", "--yes", *named.split(), env=new)
+    clouds.assert_as_before()
+
+
+@pytest.mark.slow
 def test_a_host_with_another_key_is_not_believed(styx: Styx, clouds: Neoclouds) -> None:
     clouds.lambda_.doom(own_host_key=True)
     said = styx("launch", "-c", "two", *ON_LAMBDA, "--", "true", code=None)

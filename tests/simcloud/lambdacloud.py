@@ -62,6 +62,21 @@ def shape(name: str, gpu: str, cents: int, gpus: int, *, vcpus: int = 30, memory
     }
 
 
+ACCOUNT = "fedcba9876543210fedcba9876543210"
+EVENT = {
+    "service_name": "cloud",
+    "resource_name": "api_key",
+    "action": "created",
+    "catalog_version": "2025-09-06",
+    "event_id": f"{7:032x}",
+    "event_time": "2026-09-15T10:30:45.123456Z",
+    "actor_lrn": f"lrn:cloud:identity:{1:032x}",
+    "resource_lrns": [f"lrn:cloud:api_key:{2:032x}"],
+    "resource_owner_lrn": f"lrn:cloud:account:{ACCOUNT}",
+    "request_api_key_lrn": None,
+    "additional_details": {},
+}
+"""The oldest event of the account's audit log."""
 SHAPES = (
     shape("gpu_1x_a10", "A10 (24 GB PCIe)", 75, 1),
     shape("gpu_8x_h100_sxm5", "H100 (80 GB SXM5)", 3192, 8, vcpus=208, memory=1800),
@@ -103,6 +118,10 @@ class LambdaCloud(Vendor):
         self._rulesets: dict[str, dict[str, Any]] = {}
         self.regions = REGIONS
         self.sold_out: set[tuple[str, str]] = set()
+        self.keys = {KEY}
+        """API keys of the account."""
+        self.logged = True
+        """Whether its audit log has an event."""
 
     @property
     def url(self) -> str:
@@ -152,11 +171,12 @@ class LambdaCloud(Vendor):
         return parts[1] if parts[0] == "instance-operations" else f"{request.method} {parts[0]}"
 
     def answer(self, request: Request, operation: str) -> Reply:
-        if not self.alive or request.headers.get("authorization") != f"Bearer {KEY}":
+        if not self.alive or request.headers.get("authorization") not in {f"Bearer {key}" for key in self.keys}:
             return refusal("global/invalid-api-key")
         if (pause_s := self._too_fast(operation)) > 0:
             return refusal("global/too-many-requests", status=429, retry_after_s=pause_s)
         known: dict[str, Answer] = {
+            "GET audit-events": lambda _: Reply({"data": [EVENT] if self.logged else [], "page_token": None}),
             "GET regions": lambda _: self._data([_region(name) for name in self.regions]),
             "GET instance-types": lambda _: self._data({each["name"]: self._sold(each) for each in SHAPES}),
             "GET instances": lambda _: self._data([self._shown(one) for one in self._listed()]),

@@ -12,6 +12,7 @@ from styx.testing.openapi import published
 from styx_lambda import Lambda, LambdaConfig
 from styx_lambda.driver import shipped_regions
 from styx_lambda.prices import accelerator
+from tests.simcloud.lambdacloud import ACCOUNT, EVENT
 
 KEY = "secret_styx_5f2b8c_canary.W9x"
 DOCUMENT = published("lambda.json")
@@ -45,6 +46,9 @@ class Vendor:
 
     def __init__(self):
         self.refusal = None
+        self.log = [EVENT]
+        self.keys = {KEY}
+        self.refused = {}
 
     def __call__(self, request):
         reply = self.answer(request)
@@ -53,11 +57,15 @@ class Vendor:
         return reply
 
     def answer(self, request):
-        if request.headers.get("authorization") != f"Bearer {KEY}":
+        if request.headers.get("authorization") not in {f"Bearer {key}" for key in self.keys}:
             words = {"code": "global/invalid-api-key", "message": "API key was invalid.", "suggestion": "Check it."}
             return Reply({"error": words}, 401)
         if self.refusal is not None:
             return self.refusal
+        if request.path in self.refused:
+            return self.refused[request.path]
+        if request.path == "/api/v1/audit-events":
+            return Reply({"data": self.log, "page_token": None})
         if request.path == "/api/v1/regions":
             known = [{"name": name, "description": name} for name in [*sorted(shipped_regions()), "us-moon-1"]]
             return Reply({"data": known})
@@ -136,11 +144,53 @@ def test_key_from_the_vendors_own_file(harness):
         driver.check()
 
 
-def test_account_is_of_the_key_unless_named(harness):
-    account = harness.driver().check().account
+def test_the_account_is_what_the_audit_log_says_and_is_asked_for_once(harness):
+    assert harness.driver().check().account == ACCOUNT
+    assert harness.driver().account() == ACCOUNT
+    assert sum("audit-events" in line for line in harness.request_lines()) == 1
+    (file,) = harness.home.rglob("lambda-accounts.json")
+    assert KEY not in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    assert harness.driver(account="research").check().account == "research"
+    file.write_text("damaged")
+    assert harness.driver().account() == ACCOUNT
+
+
+@pytest.mark.parametrize(
+    "log", [[], [EVENT | {"resource_owner_lrn": None}], [EVENT, EVENT | {"resource_owner_lrn": "lrn:cloud:account:b"}]]
+)
+def test_the_key_names_the_account_where_the_audit_log_does_not(harness, vendor, log):
+    vendor.log = log
+    driver = harness.driver()
+    account = driver.check().account
     assert account.startswith("key-")
     assert account[4:] not in KEY
-    assert harness.driver(account="research").check().account == "research"
+    assert account in driver.former_accounts()
+    assert f"--config clouds.lambda.account={account}" in driver.account_hint(account)
+    vendor.log = [EVENT]
+    assert driver.account() == ACCOUNT  # as soon as it does
+    assert account in driver.former_accounts()
+
+
+def test_an_account_stays_the_same_with_a_new_key(harness, vendor):
+    vendor.log = []
+    former = harness.driver().account()
+    vendor.log = [EVENT]
+    assert harness.driver().account() == ACCOUNT
+    vendor.keys.add("secret_other_canary")
+    driver = harness.driver(secrets={"LAMBDA_API_KEY": "secret_other_canary"})
+    assert driver.account() == ACCOUNT
+    assert former in driver.former_accounts()
+    stranger = "key-0123456789ab"
+    assert stranger not in driver.former_accounts()
+
+
+def test_a_key_that_may_not_read_the_audit_log_names_the_account(harness, vendor):
+    vendor.refused = {"/api/v1/audit-events": refusal("global/forbidden", 403)}
+    assert harness.driver().check().account.startswith("key-")
+    vendor.refused = {"/api/v1/audit-events": refusal("global/internal-error", 500)}
+    with pytest.raises(TransientError):  # nothing is made of a failure
+        harness.driver().check()
 
 
 def refusal(code, status, headers=None):

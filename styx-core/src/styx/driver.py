@@ -10,7 +10,7 @@ be called from several threads at once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -554,6 +554,14 @@ class Cloud(ABC):
             CredentialsError: As `check` does.
         """
         return self.check().account
+
+    def former_accounts(self) -> Collection[str]:
+        """Other names under which places of this account may be on record: where its name may change, and it stays."""
+        return ()
+
+    def account_hint(self, account: str) -> str | None:  # noqa: ARG002 - for drivers
+        """What a user sets who knows that `account`, a name on record, is of the account behind the credentials."""
+        return None
 
     def missing_permissions(self) -> Permissions | None:
         """What the credentials are not allowed to do and the driver needs. Changes nothing; None is no such check."""

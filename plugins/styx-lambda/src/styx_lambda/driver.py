@@ -7,10 +7,9 @@ machine does not end its charge, so that nodes cannot end themselves.
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +40,7 @@ from styx.plugin import (
 )
 from styx.rest import Classify, RestApi, bearer, credential_file, expecting
 from styx_lambda import machines, prices
+from styx_lambda.accounts import Accounts
 from styx_lambda.errors import ABSENT, ERRORS, LAUNCH_ERRORS, classify, classify_launch
 from styx_lambda.pace import Pace, Read
 
@@ -66,7 +66,8 @@ class LambdaConfig(DriverConfig):
     endpoint: str = "https://cloud.lambda.ai/api/v1"
     """Address of Lambda's API."""
     account: str | None = None
-    """A name for the account. Lambda does not tell it, so without a name of yours it is made from the API key."""
+    """A name for the account. Without one of yours it is what Lambda's audit log says or, where that says nothing, made
+    from the API key."""
 
 
 class Lambda(Driver[LambdaConfig], OpensPorts):
@@ -81,16 +82,31 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
     def __init__(self, context: Context) -> None:
         """Keep the context; open nothing."""
         super().__init__(context)
+        self._accounts = Accounts(context.home)
         self._pace = Pace(context.clock)
         self._one_create = threading.Lock()
         self._made: dict[str, dict[int, Node]] = {}
 
     # identity and catalog ----------------------------------------------------------------------------------------
 
+    def account(self) -> str:
+        """As the settings name it, else as Lambda's audit log tells, else as the key names it."""
+        return self.config.account or self._accounts.of(self._key(), lambda: self._api.get("audit-events"))
+
+    def former_accounts(self) -> Collection[str]:
+        """What the key, and earlier keys of the same account, gave it for a name."""
+        return self._accounts.others(self._key(), self.account())
+
+    def account_hint(self, account: str) -> str | None:
+        """The setting that names an account, for a key that was replaced before Lambda told whose it was."""
+        return (
+            f"if that is the same account with a new API key, say so: `clouds: {{lambda: {{account: {account}}}}}` in "
+            f"the config, or `--config clouds.lambda.account={account}`"
+        )
+
     def check(self) -> Identity:
-        """The account behind the key, and Lambda's regions. One call, because Lambda allows one in a second."""
-        key = self._key()
-        account = self.config.account or f"key-{hashlib.sha256(key.get_secret_value().encode()).hexdigest()[:12]}"
+        """The account behind the key, and Lambda's regions. One call, if the key's account is known."""
+        account = self.account()
         reply = self._api.get("regions")
         with expecting(self.display_name, "regions"):
             names = sorted({*shipped_regions(), *(region["name"] for region in reply["data"])})

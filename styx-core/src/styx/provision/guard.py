@@ -110,11 +110,13 @@ class Guarded:
         if self.cloud not in self._accounts:
             self._accounts[self.cloud] = self._call("account", self.cloud.account)
         ours = self._accounts[self.cloud]
-        if ours != place.account:
+        if ours != place.account and place.account not in self._call("former_accounts", self.cloud.former_accounts):
+            ways = [f"use the credentials of {place.account}", self.cloud.account_hint(place.account)]
+            ways.append(f"run `styx check {self.name}` to launch with these")
             raise CredentialsError(
                 f"{place} is in account {place.account} of {self.cloud.display_name}, "
                 f"but the credentials found now are of account {ours}",
-                hint=f"use the credentials of {place.account}, or run `styx check {self.name}` to launch with these",
+                hint=", or ".join(way for way in ways if way),
             )
 
     def _require_accounts(self, nodes: Sequence[Node]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from styx.driver import Permissions, Place
-from styx.errors import NoPlaceLeft, StyxError
+from styx.driver import Cloud, Identity, Permissions, Place
+from styx.errors import NoPlaceLeft, StyxError, TransientError
 from styx.optimizer.problem import Requirement
 from styx.parallel import in_parallel
 from styx.provision import offers
@@ -22,6 +22,11 @@ EMBEDDED: Final = offers.EMBEDDED
 """The embedded cloud: chosen when asked for, or when no other cloud is enabled."""
 RECHECK_S: Final = 3600.0
 """After so long a cloud that was found unusable is asked again when something is planned for any cloud."""
+
+CHECK_S: Final = 30.0
+"""How long a cloud may take to say who we are."""
+RETRY_S: Final = 5.0
+"""The longest pause after which a check is tried once more."""
 
 
 def requirement(wanted: Resources) -> Requirement:
@@ -150,12 +155,23 @@ def permissions(world: World, name: str) -> Permissions | None:
     return call(f"{name}.missing_permissions", cloud.missing_permissions, 60.0, world.observe)
 
 
+def _identity(world: World, name: str, cloud: Cloud) -> Identity:
+    """Who we are; asked a second time when the cloud says that it was too soon."""
+    try:
+        return call(f"{name}.check", cloud.check, CHECK_S, world.observe)
+    except TransientError as error:
+        if error.retry_after_s > RETRY_S:
+            raise
+        world.sleep(error.retry_after_s)
+        return call(f"{name}.check", cloud.check, CHECK_S, world.observe)
+
+
 def check_cloud(world: World, name: str) -> CheckRow:
     """Ask one cloud who we are. Never raises: a failure is the answer."""
     now = world.now()
     try:
         cloud = world.cloud(name)
-        identity = call(f"{name}.check", cloud.check, 30.0, world.observe)
+        identity = _identity(world, name, cloud)
     except StyxError as error:
         return CheckRow(cloud=name, account=None, ok=False, message=error.message, hint=error.hint, checked_at=now)
     usable = tuple(place for place, problem in identity.places.items() if problem is None)
