@@ -239,7 +239,9 @@ requirements = st.builds(
     max_usd_per_hour=maybe(st.integers(0, 5).map(float)),
     ports=st.booleans(),
     docker=st.booleans(),
-)
+).map(
+    lambda wanted: wanted if wanted.zone else wanted.model_copy(update={"zones": ()})
+)  # they are what a zone is called
 
 
 def brute_fit(row, wanted, num_nodes):
@@ -285,7 +287,7 @@ def test_the_first_choice_is_the_cheapest_by_brute_force(rows, alternatives, num
     fitting = [each for each in candidates if any(brute_fit(each, wanted, num_nodes) for wanted in alternatives)]
     prices = [each.usd_per_hour for each in fitting]
     known = [price for price in prices if price is not None]
-    assert sorted(map(repr, (choice.offer for choice in found.choices))) == sorted(map(repr, fitting))
+    assert {repr(choice.offer) for choice in found.choices} == set(map(repr, fitting))
     if known:
         assert found.choices[0].usd_per_hour == min(known) * num_nodes
     elif fitting:
