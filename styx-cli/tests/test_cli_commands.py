@@ -525,14 +525,15 @@ def test_cost_report(client: Any, cli: Any) -> None:
 def test_cost_report_by_job_shows_estimates_apart(client: Any, cli: Any) -> None:
     items = (
         CostItem(item="compute", usd=3.0, usd_known=3.0),
-        CostItem(item="disk", usd=0.25, usd_known=0.25, estimated=True),
-        CostItem(item="egress", usd=None),
+        CostItem(item="disk", usd=0.25, usd_known=0.25, estimated=True, note="a disk of 50 GiB for $5.00 a month"),
+        CostItem(item="egress", usd=None, note="nobody counts it"),
     )
     client.groups = [CostGroup(by="job", name="dev/1 train", hours=1.5, usd=3.0, usd_known=3.0, items=items)]
     ran = cli("cost-report", "--by", "job")
     assert client.did("cost_groups") == [("cost_groups", "job", 30)]
     assert ran.out.splitlines()[0].split() == ["JOB", "HOURS", "MACHINES", "DISKS", "TRAFFIC", "KNOWN"]
     assert ran.out.splitlines()[1].split() == ["dev/1", "train", "1.50", "$3.00", "~$0.25", "?", "$3.25"]
+    assert ran.err.splitlines()[:2] == ["disks ~: a disk of 50 GiB for $5.00 a month", "traffic ?: nobody counts it"]
     assert "by must be one of" in cli("cost-report", "--by", "week").err
     assert cli("cost-report", "--by", "user", "--all").code == 2
 

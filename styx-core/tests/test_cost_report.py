@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from styx.api.costs import HOURS_PER_MONTH
+from styx.api.estimates import HOURS_PER_MONTH
 from styx.api.inprocess import InProcess
 from styx.driver import Place
 from styx.state.rows import ClusterRow, ClusterState, JobRow, Rate
@@ -135,3 +135,61 @@ def test_only_the_days_asked_for(books: Books) -> None:
     assert {group.job_id: group.usd for group in books.client.cost_groups("job", days=1)} == {
         None: pytest.approx(12), 1: pytest.approx(12, rel=1e-3),
     }  # fmt: skip
+
+
+def notes(view: Any) -> dict[str, str | None]:
+    return {each.item: each.note for each in view.items}
+
+
+def test_what_is_not_known_says_why_and_estimates_say_from_what(books: Books) -> None:
+    books.cluster("sized", 1.0, resources={"disk_size": 73})
+    books.cluster("sizeless", 1.0)
+    books.cluster("gone", 1.0, cloud="zeus", resources={"disk_size": 73})
+    books.cluster("nowhere", 1.0, place=None)
+    views = {view.cluster: notes(view) for view in books.client.cost_report()}
+    assert views["sized"]["disk"] == "a disk of 73 GiB for $7.30 a month, list price"
+    assert views["sizeless"]["disk"] == "the size of the disks is not known"
+    assert "zeus" in (views["gone"]["disk"] or "")
+    assert "no machine" in (views["nowhere"]["disk"] or "")
+    assert "neither fake nor Styx counts what the machines send" in (views["sized"]["egress"] or "")
+    merged = {item.item: item.note for group in books.client.cost_groups("user") for item in group.items}
+    assert "73 GiB" in (merged["disk"] or "")
+    assert "not known" in (merged["disk"] or "")
+
+
+STOPS = """
+from datetime import date
+from styx.plugin import DiskPrice
+from styx.testing.fakecloud import FakeDriver
+
+class Fake(FakeDriver):
+    def disk_price(self, place, offer, gib, tier):
+        assert offer is None or offer.cloud == "fake"
+        return None if tier == "best" else DiskPrice(usd=73.0, usd_stopped=146.0, gib=gib or 50, as_of=date(2026, 1, 2), source="here")
+"""  # noqa: E501
+
+
+def test_the_time_that_a_cluster_was_stopped_has_a_price_of_its_own(books: Books) -> None:
+    (books.client.world.store.folders.home / "drivers" / "fake.py").write_text(STOPS)
+    key = books.cluster("dev", 1.0, hours=10, ended_at=None, num_nodes=1)
+    place = Place(cloud="fake", account="1", region="north")
+    books.store.close_rates(key, books.now)
+    early = Rate(cluster=key, node="n", rank=0, place=place, usd_per_hour=1.0, start=books.ago(20), end=books.ago(16))
+    books.store.open_rate(early)  # up for 4 hours, stopped for 6, up for 10
+    books.cluster("best", 1.0, resources={"disk_tier": "best", "disk_size": 10})
+    views = {view.cluster: view for view in books.client.cost_report()}
+    assert lines(views["dev"])["disk"] == pytest.approx((14 * 73 + 6 * 146) / HOURS_PER_MONTH, rel=1e-3)
+    told = "a disk of 50 GiB for $73.00 a month ($146.00 while stopped), list price (here, 2026-01-02)"
+    assert notes(views["dev"])["disk"] == told
+    assert lines(views["best"])["disk"] is None
+    assert notes(views["best"])["disk"] == "no list price of Fake cloud's disks of tier best in north is known"
+
+
+def test_traffic_is_free_where_the_cloud_charges_none_and_named_where_it_does(books: Books) -> None:
+    books.cluster("l", 1.0, cloud="lambda")
+    books.cluster("a", 1.0, cloud="aws", place=Place(cloud="aws", account="1", region="us-east-1"))
+    books.cluster("k", 1.0, cloud="kubernetes")
+    views = {view.cluster: view for view in books.client.cost_report()}
+    assert {name: lines(view)["egress"] for name, view in views.items()} == {"l": 0.0, "a": None, "k": None}
+    assert "lambda charges nothing for traffic" in (notes(views["l"])["egress"] or "")
+    assert "a GB to the internet is $0.09" in (notes(views["a"])["egress"] or "")

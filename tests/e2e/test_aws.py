@@ -102,6 +102,14 @@ def test_the_life_of_a_cluster(aws: Ec2, cloud: Styx) -> None:
             assert not holding(folder, canary)
     cloud("down", "--yes", "life")
     assert_clean(aws)
+    (cost,) = cloud.json("cost-report")
+    lines = {each["item"]: each for each in cost["items"]}
+    assert lines["compute"]["usd"] > 0
+    assert lines["disk"]["estimated"]
+    assert lines["disk"]["usd"] > 0  # as large as its image, which the task said nothing of
+    assert "aws.amazon.com/ebs/pricing" in lines["disk"]["note"]
+    assert (lines["egress"]["usd"], lines["egress"]["estimated"]) == (None, False)
+    assert "traffic ?: neither aws nor Styx counts" in cloud("cost-report").stderr
     assert cloud("sweep").stdout.strip() in ("", "nothing of ours is left") or "nothing" in cloud("sweep").stderr
 
 

@@ -14,7 +14,7 @@ from styx.errors import (
     TransientError,
     UnsupportedError,
 )
-from styx.plugin import Image, Market, NodeState
+from styx.plugin import CatalogRow, Image, Market, NodeState
 from styx.state.folders import HomeFolders
 from styx.testing.clock import ManualClock
 from styx.testing.conformance import STORE, DriverConformance, FaultKind, Harness, Truth, cluster_key, steps
@@ -292,9 +292,15 @@ def test_quota_is_what_the_spend_limit_leaves(harness, cloud):
 
 
 def test_disks_cost_what_the_list_says(tmp_path, cloud, clock):
-    for keep_home, usd in ((True, 0.20), (False, 0.10)):
+    gpu = CatalogRow(cloud="runpod", instance_type="1x_A40", region="US", accelerator_name="A40", accelerator_count=1)
+    spot, plain = (gpu.model_copy(update=each) for each in ({"market": Market.BID}, {"accelerator_count": 0}))
+    for keep_home, offer, usd, stopped in (
+        (True, gpu, 20.0, 20.0), (True, spot, 10.0, 0.0), (True, plain, 10.0, 0.0), (False, gpu, 10.0, 0.0),
+    ):  # fmt: skip
         driver = RunPodHarness(tmp_path, cloud, clock, keep_home=keep_home).driver()
-        assert driver.disk_usd_per_gib_month(next(iter(driver.check().places)), None) == pytest.approx(usd)
+        price = driver.disk_price(next(iter(driver.check().places)), offer, 100, None)
+        assert (price.usd, price.usd_stopped, price.gib) == (pytest.approx(usd), pytest.approx(stopped), 100)
+    assert driver.disk_price(next(iter(driver.check().places)), gpu, None, None).gib == 50  # what it makes unasked
 
 
 def test_no_key_of_the_account_goes_to_a_pod(harness, cloud):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
@@ -325,6 +325,8 @@ class Node(Value):
     """The price charged now; None is unknown."""
     created_at: datetime | None = None
     """When the cloud made it."""
+    disk_gib: float | None = None
+    """The root disk as it was made, where that is charged apart; None is unknown."""
     data: dict[str, Any] = Field(default_factory=dict)
     """Private to the driver, JSON, never secret; handed back as `known`."""
 
@@ -393,6 +395,21 @@ class NodeRequest(Value):
     """A deadline given to the cloud at creation, where it takes one."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Driver-specific options from the config, already validated by the driver's config_type."""
+
+
+class DiskPrice(Value):
+    """List price of the disk under one machine, in US dollars a month: for estimates, never for what was charged."""
+
+    usd: float
+    """While the machine runs."""
+    usd_stopped: float | None = None
+    """While it is stopped; None is the same."""
+    gib: float | None = None
+    """The size that is meant; None where the price does not depend on it."""
+    as_of: date | None = None
+    """When the price was read."""
+    source: str = ""
+    """Where: the vendor's page."""
 
 
 class SelfEnd(Value):
@@ -573,6 +590,26 @@ class Cloud(ABC):
         None is unknown; 0 where disks come with the machine.
         """
         return 0.0 if self.free else None
+
+    def disk_price(
+        self,
+        place: Place,
+        offer: CatalogRow | None,  # noqa: ARG002 - for drivers
+        gib: float | None,
+        tier: str | None,
+    ) -> DiskPrice | None:
+        """The same for one disk. Override it where the price has a date, a part for speed, or another one when stopped.
+
+        Args:
+            place: Where the machine is.
+            offer: What it was made from, where that is known.
+            gib: The size it has, else the one that was asked for; None is neither.
+            tier: The task's `disk_tier`.
+        """
+        usd = self.disk_usd_per_gib_month(place, tier)
+        if usd == 0:
+            return DiskPrice(usd=0.0)
+        return None if usd is None or gib is None else DiskPrice(usd=usd * gib, gib=gib)
 
 
 class CatalogSource(ABC):

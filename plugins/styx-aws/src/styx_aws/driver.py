@@ -16,6 +16,7 @@ from styx.plugin import (
     CloudError,
     Context,
     CredentialsError,
+    DiskPrice,
     FeatureSet,
     Identity,
     Limits,
@@ -23,13 +24,11 @@ from styx.plugin import (
     Place,
 )
 from styx.rest import RestApi, expecting
-from styx_aws import calls, credentials, endpoints, offers, permissions
+from styx_aws import calls, credentials, disks, endpoints, offers, permissions
 from styx_aws.config import AwsConfig
 from styx_aws.provisioner import Ec2Machines
 from styx_aws.sigv4 import Keys
 
-GP3_USD: Final = {"us-east-1": 0.08, "us-east-2": 0.08, "us-west-2": 0.08}
-"""Dollars for a GiB of gp3 and a month, as AWS's price page of EBS has them."""
 SNAPSHOT: Final = Path(__file__).with_name("snapshot.csv")
 _EC2_VERSION: Final = "2016-11-15"
 _STS_VERSION: Final = "2011-06-15"
@@ -86,9 +85,15 @@ class Aws(Ec2Machines):
         """Ask IAM, else EC2, about every action of the shipped policy."""
         return permissions.missing(self._clients, self._home_region())
 
-    def disk_usd_per_gib_month(self, place: Place, tier: str | None) -> float | None:
-        """gp3's list price where it is known to this version; faster tiers cost more, which is not."""
-        return GP3_USD.get(place.region) if tier in (None, "low") else None
+    def disk_price(
+        self,
+        place: Place,
+        offer: CatalogRow | None,  # noqa: ARG002 - the same for all machines
+        gib: float | None,
+        tier: str | None,
+    ) -> DiskPrice | None:
+        """The list price of a gp3 disk in the regions where it is known to this version."""
+        return disks.price(place.region, gib, tier)
 
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""

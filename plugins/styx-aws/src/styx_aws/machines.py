@@ -21,10 +21,11 @@ from styx.plugin import (
     Ssh,
     Waiting,
 )
+from styx_aws import disks
 from styx_aws.config import AwsConfig
 from styx_aws.images import Ami
 from styx_aws.network import Nic, Subnet
-from styx_aws.tags import CLUSTER, HOST_KEY, PRICE, RANK, SPOT, STORE, TOKEN, USER, tag_list, tags_of
+from styx_aws.tags import CLUSTER, DISK, HOST_KEY, PRICE, RANK, SPOT, STORE, TOKEN, USER, tag_list, tags_of
 
 STATES: Final[Mapping[str, NodeState]] = {
     "pending": NodeState.PENDING,
@@ -55,14 +56,6 @@ _LATE: Final[Mapping[str, str]] = {
 }
 """Reasons for which a machine ends before it ran, and what they tell the engine."""
 
-_TIERS: Final[Mapping[str, tuple[int, int]]] = {
-    "low": (3000, 125),
-    "medium": (6000, 250),
-    "high": (10000, 500),
-    "ultra": (16000, 1000),
-    "best": (16000, 1000),
-}
-"""IOPS and MiB/s of a gp3 disk by tier; its price has the lowest included."""
 _BOOT_PATIENCE_S: Final = 900.0
 
 
@@ -132,7 +125,9 @@ def parameters(request: NodeRequest, launch: Launch, config: AwsConfig) -> dict[
     """The parameters of RunInstances: all machines of the launch or none."""
     spot = is_spot(request)
     login = config.ssh_user or launch.ami.user
-    labels = tag_list(tags(request, login, launch.first, launch.host_key, config.spot if spot else None))
+    named = tags(request, login, launch.first, launch.host_key, config.spot if spot else None)
+    size = disk_size(request, launch.ami)
+    labels = tag_list(named | ({DISK: str(size)} if size else {}))
     kinds = ["instance", "volume", *(["spot-instances-request"] if spot else [])]
     asked: dict[str, Any] = {
         "ImageId": launch.ami.id,
@@ -194,16 +189,20 @@ def _interface(nic: Nic, launch: Launch, config: AwsConfig) -> dict[str, Any]:
     return asked
 
 
+def disk_size(request: NodeRequest, ami: Ami) -> int:
+    """GiB of the root disk: as large as asked for, and as the image needs; 0 is left to AWS."""
+    return max(math.ceil(request.disk_gib or 0), ami.smallest_gib)
+
+
 def root_disk(request: NodeRequest, ami: Ami, config: AwsConfig) -> dict[str, Any]:
     """The root disk: as large as asked for and as the image needs, as fast as its tier and its size allow."""
-    size = max(math.ceil(request.disk_gib or 0), ami.smallest_gib)
+    size = disk_size(request, ami)
     disk: dict[str, Any] = {"VolumeType": "gp3", "DeleteOnTermination": True}
     if size:
         disk["VolumeSize"] = size
-    tier = _TIERS.get(request.disk_tier or "")
-    if tier is not None:
-        iops = max(3000, min(tier[0], 500 * size)) if size else 3000
-        disk |= {"Iops": iops, "Throughput": min(tier[1], iops // 4)}
+    fast = disks.speed(request.disk_tier, size)
+    if fast is not None:
+        disk |= {"Iops": fast[0], "Throughput": fast[1]}
     if config.encrypt_disks:
         disk["Encrypted"] = True
     return disk
@@ -266,6 +265,7 @@ def node_of(instance: Mapping[str, Any], shown: Shown) -> Node:
         instance_type=instance.get("InstanceType"),
         usd_per_hour=float(price) if price else None,
         created_at=_when(instance.get("LaunchTime")),
+        disk_gib=float(named[DISK]) if named.get(DISK) else None,
         data=_data(instance),
     )
 

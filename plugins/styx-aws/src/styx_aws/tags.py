@@ -13,6 +13,8 @@ RANK: Final = "styx-rank"
 USER: Final = "styx-login"
 HOST_KEY: Final = "styx-host-key"
 PRICE: Final = "styx-usd-per-hour"
+DISK: Final = "styx-disk-gib"
+"""Size of a machine's root disk, which no listing of machines has."""
 SPOT: Final = "styx-spot"
 """Kind of the spot request that made a machine."""
 

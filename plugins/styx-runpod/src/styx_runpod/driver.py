@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
@@ -19,6 +19,7 @@ from styx.plugin import (
     CatalogRow,
     CloudError,
     Context,
+    DiskPrice,
     Driver,
     DriverConfig,
     DriverError,
@@ -49,7 +50,9 @@ GPU_IMAGE: Final = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
 GPU_IMAGE_CUDA: Final = "12.8"
 DISK_USD: Final = 0.10
 VOLUME_USD: Final = 0.10
-"""For a GB and a month, as docs.runpod.io/pods/pricing has it; a volume costs twice as much while a pod is stopped."""
+"""For a GB and a month; a volume costs twice as much while a pod is stopped, and then only it is charged."""
+DISKS_SOURCE: Final = "https://docs.runpod.io/pods/storage"
+DISKS_AS_OF: Final = date(2026, 11, 28)
 VANISHED_S: Final = 60.0
 """When a pod that was rented and never listed is given up."""
 CPU_IMAGE: Final = "runpod/base:1.0.2-ubuntu2204"
@@ -109,9 +112,19 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
         places = {Place(cloud=self.name, account=account, region=name): problem for name in names}
         return Identity(account=account, user=user, places=places)
 
-    def disk_usd_per_gib_month(self, place: Place, tier: str | None) -> float | None:  # noqa: ARG002 - one price
+    def disk_price(
+        self,
+        place: Place,  # noqa: ARG002 - one price everywhere
+        offer: CatalogRow | None,
+        gib: float | None,
+        tier: str | None,  # noqa: ARG002 - one kind
+    ) -> DiskPrice | None:
         """RunPod's list price: of the container's disk and, where the home outlives a stop, of a volume as large."""
-        return DISK_USD + VOLUME_USD if self.config.keep_home else DISK_USD
+        size = pods.disk_gb(gib)
+        kept = VOLUME_USD * size if offer is not None and pods.keeps_home(offer, self.config.keep_home) else 0.0
+        return DiskPrice(
+            usd=DISK_USD * size + kept, usd_stopped=2 * kept, gib=size, as_of=DISKS_AS_OF, source=DISKS_SOURCE
+        )
 
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from styx.plugin import (
+    CatalogRow,
     Ended,
     Endpoint,
     Market,
@@ -74,6 +75,16 @@ class Spec:
     volume: str | None
 
 
+def disk_gb(asked_gib: float | None) -> int:
+    """Size of a pod's disk."""
+    return max(LEAST_DISK_GB, math.ceil(asked_gib or DISK_GB))
+
+
+def keeps_home(offer: CatalogRow, keep_home: bool) -> bool:
+    """Whether pods of an offer have their home on a volume that outlives a stop."""
+    return keep_home and offer.accelerator_count > 0 and offer.market is Market.ON_DEMAND
+
+
 def spec(request: NodeRequest, rank: int, *, image: str, protocol: str, keep_home: bool) -> Spec:
     """What is to be made for one rank of a request."""
     offer = request.offer
@@ -82,8 +93,8 @@ def spec(request: NodeRequest, rank: int, *, image: str, protocol: str, keep_hom
     if len(request.volumes) > 1:
         raise UnsupportedError(f"a pod takes one network volume, and {len(request.volumes)} are asked for")
     on_gpu = offer.accelerator_count > 0
-    disk_gb = max(LEAST_DISK_GB, math.ceil(request.disk_gib or DISK_GB))
-    kept = keep_home and on_gpu and offer.market is Market.ON_DEMAND and not request.volumes
+    size = disk_gb(request.disk_gib)
+    kept = keeps_home(offer, keep_home) and not request.volumes
     env = {
         **request.env,
         "STYX_STORE": request.store,
@@ -104,8 +115,8 @@ def spec(request: NodeRequest, rank: int, *, image: str, protocol: str, keep_hom
         gpu=offer.ref,
         count=int(offer.accelerator_count if on_gpu else offer.vcpus or 2),
         on_gpu=on_gpu,
-        disk_gb=disk_gb,
-        home_gb=disk_gb if kept else 0,
+        disk_gb=size,
+        home_gb=size if kept else 0,
         ports=(f"{SSH_PORT}/tcp", *(f"{port}/{protocol}" for port in request.ports)),
         env=env,
         volume=next(iter(request.volumes), None),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from styx.api import CostGroup, CostItem, CostView
 
 _BY: Final = ("cluster", "user", "job", "cloud")
+_NOTES_SHOWN: Final = 8
 _MONEY: Final = ("HOURS", "MACHINES", "DISKS", "TRAFFIC", "KNOWN")
 
 
@@ -32,8 +33,10 @@ def cost_report(
     """Show what was spent, from the ledger.
 
     Rates of machines are written down as they are charged. Disks (~) are estimated from list prices, where the cloud's
-    plugin knows them; traffic is known where a cloud reports it. ? is what nobody knows, and KNOWN is the sum of the
-    rest. By job: jobs that ran side by side on a cluster share its cost, and (no job) is what was paid in between.
+    plugin knows them, for the time that a cluster was up or stopped; traffic is known where a cloud reports it, or asks
+    nothing for it. ? is what nobody knows, and KNOWN is the sum of the rest; lines below the table say why, and what
+    estimates were made from. By job: jobs that ran side by side on a cluster share its cost, and (no job) is what was
+    paid in between.
     """
     app = app_of(ctx)
     as_json = out.wants_json(app)
@@ -64,7 +67,23 @@ def _show(app: App, lines: Sequence[CostView | CostGroup], by: str, days: int) -
     known = sum(map(_known, lines))
     unknown = sum(line.usd is None for line in lines)
     tail = f", and for {unknown} {by}{'s' if unknown > 1 else ''} an unknown amount" if unknown else ""
+    for note in _notes(lines):
+        app.note(note)
     app.note(f"in all {usd(known)}{tail}")
+
+
+def _notes(lines: Sequence[CostView | CostGroup]) -> list[str]:
+    """What the signs ~ and ? in the table stand for: each reason once."""
+    found: dict[str, None] = {}
+    for item in (item for line in lines for item in line.items if item.note):
+        what = "disks" if item.item == "disk" else "traffic"
+        if item.usd is None:
+            found[f"{what} ?: {item.note}"] = None
+        elif item.estimated:
+            found[f"{what} ~: {item.note}"] = None
+    shown = list(found)[:_NOTES_SHOWN]
+    more = len(found) - len(shown)
+    return [*shown, *([f"... and {more} more (--json has all)"] if more else [])]
 
 
 def _names(line: CostView | CostGroup) -> list[str]:

@@ -1,43 +1,28 @@
 """The cost report: what the ledger says, by cluster, user, job or cloud, with disk and traffic as lines of their own.
 
-Machine time is what was written down as it was charged. Disks are estimated from their size, the time the cluster
-existed, and the list price that the cloud's plugin knows; traffic is known only where a cloud reports it. What nobody
-knows is None, and what is free is 0.
+Machine time is what was written down as it was charged. Disks are estimated (`styx.api.estimates`); traffic is known
+only where a cloud reports it, or asks nothing for it. What nobody knows is None and says why, and what is free is 0.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
+from styx.api import estimates
 from styx.api.views import CostGroup, CostItem, CostView
 from styx.errors import PluginError
 from styx.state.ledger import Cost, Span, added, cost_by_item, cost_by_job, cost_of
 
 if TYPE_CHECKING:
-    from styx.driver import Place
+    from styx.driver import Cloud
     from styx.provision.world import World
     from styx.state.rows import ClusterRow, Rate
 
 By = Literal["user", "job", "cloud"]
-HOURS_PER_MONTH: Final = 730.0
-"""As clouds count: 8760 hours a year."""
-
-
-@dataclass(frozen=True)
-class Prices:
-    """What a cloud asks for beside its machines.
-
-    Attributes:
-        free: It asks nothing at all.
-        disk: US dollars per GiB and month for the disk under a machine, by place and disk tier; None is unknown.
-    """
-
-    free: bool = False
-    disk: Callable[[Place, str | None], float | None] = lambda _place, _tier: None
 
 
 @dataclass(frozen=True)
@@ -66,7 +51,7 @@ class Report:
         self._world = world
         self.now = world.now()
         self.since = self.now - timedelta(days=days) if days else None
-        self._prices: dict[str, Prices] = {}
+        self._clouds: dict[str, Cloud | None] = {}
 
     def clusters(self, *, every: bool = False) -> list[CostView]:
         """One line for each cluster that was charged for anything; with `every`, for all."""
@@ -143,7 +128,7 @@ class Report:
     # lines -----------------------------------------------------------------------------------------------------
     def _items(self, row: ClusterRow, rates: Sequence[Rate]) -> Iterable[CostItem]:
         written = cost_by_item(rates, self.now, self.since)
-        free = bool(rates) and all(self._at(rate.place.cloud).free for rate in rates)
+        free = bool(rates) and all(self._is_free(rate.place.cloud) for rate in rates)
         for item in ("compute", "disk", "egress", "other"):
             cost = written.get(item)
             if cost is not None:
@@ -151,38 +136,24 @@ class Report:
             elif free and item in ("disk", "egress"):
                 yield CostItem(item=item, usd=0.0)
             elif item == "disk":
-                usd = self._disk(row, rates)
-                yield CostItem(item=item, usd=usd, usd_known=usd or 0.0, estimated=usd is not None)
+                yield estimates.disk(self._cloud(row), row, rates, self.now, self.since)
             elif item == "egress":
-                yield CostItem(item=item, usd=None)
+                yield estimates.traffic(row)
 
-    def _disk(self, row: ClusterRow, rates: Sequence[Rate]) -> float | None:
-        """The disks' list price for as long as the cluster existed; they are kept while it is stopped."""
-        if row.place is None or not rates:
-            return None
-        wanted = row.resources
-        usd = self._at(row.place.cloud).disk(row.place, wanted.get("disk_tier"))
-        if usd is None or usd == 0:
-            return usd
-        gib = wanted.get("disk_size")
-        if not isinstance(gib, (int, float)):
-            return None
-        begin = min(rate.start for rate in rates)
-        begin = begin if self.since is None else max(begin, self.since)
-        hours = max(0.0, ((row.ended_at or self.now) - begin).total_seconds() / 3600)
-        return usd * gib * row.num_nodes * hours / HOURS_PER_MONTH
+    def _is_free(self, name: str) -> bool:
+        cloud = self._named(name)
+        return cloud is not None and cloud.free
 
-    def _at(self, cloud: str) -> Prices:
-        if cloud not in self._prices:
-            self._prices[cloud] = self._asked(cloud)
-        return self._prices[cloud]
+    def _cloud(self, row: ClusterRow) -> Cloud | None:
+        return self._named(row.place.cloud) if row.place else None
 
-    def _asked(self, cloud: str) -> Prices:
-        try:
-            found = self._world.cloud(cloud)
-        except PluginError:  # its plugin is gone or broken: what it asks for disks is not known any more
-            return Prices()
-        return Prices(free=found.free, disk=found.disk_usd_per_gib_month)
+    def _named(self, name: str) -> Cloud | None:
+        if name not in self._clouds:
+            try:
+                self._clouds[name] = self._world.cloud(name)
+            except PluginError:  # its plugin is gone or broken: what it asks for disks is not known any more
+                self._clouds[name] = None
+        return self._clouds[name]
 
 
 def _group(by: By, name: str, cost: Cost, items: Sequence[CostItem], *, own: Cost | None = None) -> CostGroup:
@@ -214,6 +185,11 @@ def _merged(groups: Sequence[CostGroup]) -> CostGroup:
 
 def _line(items: Sequence[CostItem]) -> CostItem:
     total = added(Cost(usd=each.usd, usd_known=each.usd_known, hours=0.0) for each in items)
+    notes = dict.fromkeys(each.note for each in items if each.note)
     return CostItem(
-        item=items[0].item, usd=total.usd, usd_known=total.usd_known, estimated=any(each.estimated for each in items)
+        item=items[0].item,
+        usd=total.usd,
+        usd_known=total.usd_known,
+        estimated=any(each.estimated for each in items),
+        note="; ".join(notes) or None,
     )

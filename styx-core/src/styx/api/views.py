@@ -193,6 +193,8 @@ class CostItem(Value):
     """The part that is known."""
     estimated: bool = False
     """Worked out from a list price; otherwise it is what was written down, or free."""
+    note: str | None = None
+    """What an estimate was worked out from, or why the amount is not known."""
 
 
 class CostView(Value):

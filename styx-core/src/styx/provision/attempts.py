@@ -140,7 +140,12 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
         raise
     offer = choice.offer.model_dump(mode="json")
     row = claim.update(
-        place=choice.place, nodes=nodes, seen_at=world.now(), offer=offer, usd_per_hour=choice.usd_per_hour
+        place=choice.place,
+        nodes=nodes,
+        seen_at=world.now(),
+        offer=offer,
+        usd_per_hour=choice.usd_per_hour,
+        resources=ledger.as_made(row, nodes, wanted.asked.get(choice.requirement)),
     )
     ledger.follow(world, row, nodes)
     world.store.update_attempt(attempt_id, {"state": "made", "ended_at": world.now()})

@@ -357,7 +357,14 @@ def _adopt(claim: Claim, op: str) -> bool:
             ordered = tuple(sorted(nodes, key=lambda node: node.rank))
             offer = CatalogRow.model_validate(made.offer)
             price = None if offer.usd_per_hour is None else offer.usd_per_hour * row.num_nodes
-            row = claim.update(place=place, nodes=ordered, offer=made.offer, seen_at=world.now(), usd_per_hour=price)
+            row = claim.update(
+                place=place,
+                nodes=ordered,
+                offer=made.offer,
+                seen_at=world.now(),
+                usd_per_hour=price,
+                resources=ledger.as_made(row, ordered),
+            )
             ledger.follow(world, row, ordered)
             world.store.update_attempt(made.id, {"state": "made", "ended_at": world.now()})
             world.tell(row.key, op, "create", "done", f"took over {len(nodes)} machines of the interrupted launch")

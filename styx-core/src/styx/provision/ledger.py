@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from styx.driver import CatalogRow, Node, NodeState
 from styx.provision.world import World
 from styx.state.rows import ClusterRow, Rate
+
+if TYPE_CHECKING:
+    from styx.models import Resources
 
 CHARGED = frozenset({NodeState.PENDING, NodeState.RUNNING, NodeState.UNREACHABLE, NodeState.STOPPING})
 """States in which a cloud may charge for a machine; a doubt counts as charged."""
@@ -23,6 +26,15 @@ def offered_usd_per_hour(row: ClusterRow) -> float | None:
     """What all of the cluster's nodes cost together, as offered; None is unknown."""
     price = (row.offer or {}).get("usd_per_hour")
     return float(price) * row.num_nodes if price is not None else None
+
+
+def as_made(row: ClusterRow, nodes: Sequence[Node], asked: Resources | None = None) -> dict[str, Any]:
+    """The resources of record, with the disk that the machines really have: its size is charged, whatever was asked."""
+    made: dict[str, Any] = {} if asked is None else {"disk_size": asked.disk_size, "disk_tier": asked.disk_tier}
+    sizes = {node.disk_gib for node in nodes} - {None}
+    if len(sizes) == 1:
+        made["disk_size"] = sizes.pop()
+    return row.resources | made
 
 
 def rate_of(node: Node, offer: dict[str, Any] | None) -> float | None:

@@ -59,7 +59,7 @@ class ClusterRow(Value):
     offer: dict[str, Any] | None = None
     """The CatalogRow it was made from, as JSON."""
     resources: dict[str, Any] = Field(default_factory=dict)
-    """The resources that the task asked for, as JSON."""
+    """The resources that the task asked for, as JSON; `disk_size` and `disk_tier` as they were made."""
     task: dict[str, Any] = Field(default_factory=dict)
     """The last task launched there, as JSON, without secrets."""
     lease: dict[str, Any] = Field(default_factory=dict)
