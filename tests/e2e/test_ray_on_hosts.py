@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -84,6 +85,23 @@ def lab(styx: Styx, machines: Machines, tmp_path: Path) -> Iterator[Lab]:
     styx("down", "tri", "--yes", code=None, timeout_s=180)
 
 
+def doors(host: Machine) -> dict[str, set[str]]:
+    """By the name of each server of a node's Ray: the addresses on which its port is open. Nothing else but sshd is."""
+    find = "cat /root/.styx-agent/*/*/ray/ports.json /home/*/.styx-agent/*/*/ray/ports.json 2>/dev/null"
+    block = json.loads(host.run(["sh", "-c", find]).stdout)
+    names = {number: name for name, number in block.items() if name != "base"}
+    found: dict[str, set[str]] = {}
+    for line in host.run(["ss", "-Hltn"]).stdout.decode().splitlines():
+        address, _, port = line.split()[3].rpartition(":")
+        if port != "22":
+            found.setdefault(names.get(int(port), port), set()).add(address)
+    return found
+
+
+RAYS_OWN = {"gcs", "node_manager", "object_manager"}
+"""Servers of Ray that know only two choices, loopback or every interface; all of them want the token."""
+
+
 def sums(said: str) -> list[str]:
     return sorted(line for line in said.splitlines() if "sum" in line)
 
@@ -129,6 +147,11 @@ def test_a_gang_on_ssh_hosts_and_the_loss_of_one(styx: Styx, lab: Lab) -> None:
     assert "installed Ray" in first.stderr
     assert "by uv" in first.stderr
     assert all("0.0.0.0" not in line for line in first.stdout.splitlines())
+    for rank, host in enumerate(lab.hosts):
+        open_there = doors(host)
+        assert open_there.keys() == (RAYS_OWN if rank == 0 else RAYS_OWN - {"gcs"}) | {"runtime_env_agent"}
+        private = {name for name, addresses in open_there.items() if addresses == {host.host}}
+        assert open_there.keys() - private <= RAYS_OWN
     again = styx("exec", "tri", str(lab.task), timeout_s=180)
     assert sums(again.stdout) == EXPECTED
     assert "Ray" not in again.stderr  # it is re-used as it is

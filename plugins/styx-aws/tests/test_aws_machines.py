@@ -255,6 +255,19 @@ def test_a_persistent_request_whose_machine_was_ended_elsewhere_is_a_leftover(aw
     assert not aws.things()
 
 
+def test_a_group_lets_in_ssh_and_what_was_asked_for_and_its_own_machines(aws, make):
+    driver = make()
+    up(driver, ask(count=2, ports=(8080,)))
+    ec2 = aws.backend("us-east-1")
+    (group,) = [
+        one for one in ec2.describe_security_groups() if any(tag["key"] == "styx-cluster" for tag in one.get_tags())
+    ]
+    from_outside = {(rule.from_port, rule.to_port) for rule in group.ingress_rules if rule.ip_range}
+    among_them = [rule for rule in group.ingress_rules if not rule.ip_range]
+    assert from_outside == {(22, 22), (8080, 8080)}  # none of Ray's ports, for instance
+    assert [rule.source_group["GroupId"] for rule in among_them] == [group.id]
+
+
 # networks ---------------------------------------------------------------------------------------------------------
 
 
