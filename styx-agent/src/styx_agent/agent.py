@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import threading
 import time
 
@@ -15,7 +14,7 @@ from styx_agent.holder import Holder
 from styx_agent.jobs import Queue
 from styx_agent.journal import note, note_error
 from styx_agent.keeper import Keeper
-from styx_agent.lean import TYPE_CHECKING
+from styx_agent.lean import TYPE_CHECKING, signal
 from styx_agent.methods import Methods, is_slow
 from styx_agent.notice import Notices
 from styx_agent.paths import State, remove_socket

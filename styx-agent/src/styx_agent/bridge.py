@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import threading
 
 from styx_agent import client
 from styx_agent.faults import AgentFailure
+from styx_agent.lean import socket
 
 _CHUNK_BYTES = 1 << 16
 _CONNECT_S = 10.0

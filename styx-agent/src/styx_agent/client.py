@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import threading
 import time
 
 from styx_agent import protocol
-from styx_agent.lean import TYPE_CHECKING
+from styx_agent.lean import TYPE_CHECKING, dumps, loads, socket
 
 if TYPE_CHECKING:
     from typing import Any
@@ -54,9 +52,9 @@ class Connection:
             deadline = time.monotonic() + timeout
             try:
                 self._socket.settimeout(timeout)
-                self._socket.sendall(json.dumps(request).encode("ascii") + b"\n")
+                self._socket.sendall(dumps(request).encode("ascii") + b"\n")
                 while True:
-                    answer = json.loads(self._line(deadline).decode("utf-8"))
+                    answer = loads(self._line(deadline).decode("utf-8"))
                     if answer.get("id") in (self._last_id, None):
                         break
             except (OSError, ValueError) as error:

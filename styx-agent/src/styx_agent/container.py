@@ -6,10 +6,9 @@ standard input, so that neither scripts nor secrets are ever in an argument. Pro
 
 from __future__ import annotations
 
-import json
 import os
 
-from styx_agent.lean import TYPE_CHECKING, NamedTuple, sha256
+from styx_agent.lean import TYPE_CHECKING, NamedTuple, dumps, loads, sha256
 
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -34,7 +33,7 @@ class Spec(NamedTuple):
 
     def digest(self) -> str:
         """Tells one container from another that was asked for under the same name."""
-        return _sha256(json.dumps(list(self)))[:16]
+        return _sha256(dumps(list(self)))[:16]
 
 
 class Box(NamedTuple):
@@ -161,7 +160,7 @@ def state_of(box: Box) -> Tuple[Optional[bool], str]:
     if said.code:
         return None, ""
     try:
-        seen = json.loads(said.out)[0]
+        seen = loads(said.out)[0]
         labels = seen["Config"].get("Labels") or {}
         return bool(seen["State"]["Running"]), str(labels.get(LABEL, ""))
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 
 from styx_agent.faults import is_disk_full
-from styx_agent.lean import TYPE_CHECKING
+from styx_agent.lean import TYPE_CHECKING, dumps, loads
 
 if TYPE_CHECKING:
     from typing import Any, Iterable
@@ -26,7 +25,7 @@ def write_json(path: str, value: object, *, durable: bool = False) -> None:
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            write_all(fd, json.dumps(value).encode("ascii"))
+            write_all(fd, dumps(value).encode("ascii"))
             if durable:
                 os.fsync(fd)
         finally:
@@ -58,7 +57,7 @@ def read_json(path: str) -> Any:
     """The value in `path`, or None when there is no readable JSON there."""
     try:
         with open(path, "rb") as stream:
-            return json.loads(stream.read().decode("utf-8"))
+            return loads(stream.read().decode("utf-8"))
     except (OSError, ValueError):
         return None
 

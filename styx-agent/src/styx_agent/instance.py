@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from styx_agent import client, files, holder, identity, locks, processes, supervisor
 from styx_agent.faults import AgentFailure
-from styx_agent.lean import TYPE_CHECKING
+from styx_agent.lean import TYPE_CHECKING, signal
 from styx_agent.paths import State, prepare_socket_folder, remove_socket
 
 if TYPE_CHECKING:

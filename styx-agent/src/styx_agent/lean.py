@@ -9,14 +9,36 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+__all__ = (
+    "TYPE_CHECKING",
+    "NamedTuple",
+    "TypedDict",
+    "accept",
+    "dumps",
+    "libc",
+    "loads",
+    "sha256",
+    "signal",
+    "socket",
+)
 TYPE_CHECKING = False
 """What `typing` calls so: true for type checkers, which know it by its name."""
+_SPACE = " \t\n\r"
+_SAMPLE = {"a": [1, 2.5, None, True, '\u00fc"\n'], "b": {}}
 
 if TYPE_CHECKING:
+    import signal as signal
+    import socket as socket
     from typing import Any, Callable
     from typing import NamedTuple as NamedTuple
     from typing import TypedDict as TypedDict
 else:
+    try:
+        import _signal as signal
+        import _socket as socket
+    except ImportError:
+        import signal
+        import socket
 
     class _Named(type):
         """Makes what `typing.NamedTuple` makes, without looking into the annotations."""
@@ -40,6 +62,63 @@ else:
 
         def __init_subclass__(cls, total: bool = True) -> None:
             """Takes the same keyword."""
+
+
+def accept(listener: socket.socket) -> socket.socket:
+    """The next connection; the bare module's sockets lack the method."""
+    if hasattr(listener, "accept"):
+        return listener.accept()[0]
+    return socket.socket(fileno=listener._accept()[0])  # type: ignore[attr-defined]
+
+
+class _Rules:
+    """What the scanner asks a `json.JSONDecoder` for."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}.__getitem__
+
+
+def _refuse(value: object) -> None:
+    raise TypeError("an object of type %s is no JSON" % type(value).__name__)
+
+
+def _codec() -> tuple[Callable[[Any], str], Callable[[str], Any]]:
+    """`dumps` and `loads`. The package `json` compiles regular expressions when it is imported; its inner parts do not.
+
+    Raises:
+        Exception: This Python's inner parts are others.
+    """
+    from _json import encode_basestring_ascii, make_encoder, make_scanner
+
+    encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+    scan = make_scanner(_Rules)  # type: ignore[arg-type]
+
+    def dumps(value: Any) -> str:
+        return "".join(encode(value, 0))
+
+    def loads(text: str) -> Any:
+        try:
+            value, end = scan(text, len(text) - len(text.lstrip(_SPACE)))
+            if not text[end:].strip(_SPACE):
+                return value
+        except (StopIteration, SystemError, ValueError):  # SystemError: it looks for the error's class in `json`
+            pass
+        import json
+
+        return json.loads(text)  # says what is wrong
+
+    if loads(dumps(_SAMPLE)) != _SAMPLE:
+        raise ValueError("it does not read what it wrote")
+    return dumps, loads
+
+
+try:
+    dumps, loads = _codec()
+except Exception:  # noqa: BLE001 - whatever another Python makes of it
+    from json import dumps, loads
 
 
 def sha256(data: bytes) -> str:

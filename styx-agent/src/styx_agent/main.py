@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 
 from styx_agent.faults import AgentFailure
-from styx_agent.lean import TYPE_CHECKING
+from styx_agent.lean import TYPE_CHECKING, dumps
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -176,4 +175,4 @@ def _supervise(options: Namespace) -> int:
 
 
 def _print(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.write(dumps(value) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 
@@ -12,7 +11,7 @@ from styx_agent.container import Box
 from styx_agent.faults import EXIT_DISK_FULL
 from styx_agent.identity import JOB_MARK, Identity
 from styx_agent.journal import note
-from styx_agent.lean import TYPE_CHECKING, NamedTuple
+from styx_agent.lean import TYPE_CHECKING, NamedTuple, signal
 from styx_agent.paths import State
 from styx_agent.supervisor import own_command
 from styx_agent.taskenv import job_mark, marks

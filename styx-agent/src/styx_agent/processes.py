@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import time
 
-from styx_agent.lean import TYPE_CHECKING, NamedTuple, libc
+from styx_agent.lean import TYPE_CHECKING, NamedTuple, libc, signal
 
 if TYPE_CHECKING:
     from typing import Callable, Iterable, Mapping

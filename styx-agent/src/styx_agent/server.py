@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import socket
 import struct
 import threading
 import time
@@ -13,7 +11,7 @@ import time
 from styx_agent import protocol
 from styx_agent.faults import Fault
 from styx_agent.journal import note, note_error
-from styx_agent.lean import TYPE_CHECKING
+from styx_agent.lean import TYPE_CHECKING, accept, dumps, loads, socket
 from styx_agent.paths import prepare_socket_folder
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ class Server:
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                stream, _ = listener.accept()
+                stream = accept(listener)
             except OSError as error:
                 if listener.fileno() < 0 or listener is not self._listener:
                     return
@@ -143,7 +141,7 @@ class Connection:
             return
         number = None
         try:
-            request = json.loads(line.decode("utf-8"))
+            request = loads(line.decode("utf-8"))
             if not isinstance(request, dict):
                 raise ValueError("not an object")
             number = request.get("id")
@@ -195,7 +193,7 @@ class Connection:
         self._send({"id": number, "error": {"code": code, "message": message}})
 
     def _send(self, answer: dict[str, Any]) -> None:
-        data = json.dumps(answer).encode("ascii") + b"\n"
+        data = dumps(answer).encode("ascii") + b"\n"
         with self._send_lock:
             try:
                 self._stream.sendall(data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import sys
 import threading
 import time
@@ -13,7 +12,7 @@ import time
 from styx_agent import files, identity, locks, processes
 from styx_agent.faults import AgentFailure
 from styx_agent.journal import note, note_error
-from styx_agent.lean import TYPE_CHECKING
+from styx_agent.lean import TYPE_CHECKING, signal
 from styx_agent.paths import State
 
 if TYPE_CHECKING:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 
 from styx_agent.config import Config
 from styx_agent.identity import JOB_MARK, Identity
-from styx_agent.lean import TYPE_CHECKING, NamedTuple
+from styx_agent.lean import TYPE_CHECKING, NamedTuple, dumps
 from styx_agent.slots import rounded_gpus, visible_devices
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def rank_variables(rank: int, config: Config, task: Task) -> dict[str, str]:
         "NUM_GPUS_PER_NODE": gpus,
         "TASK_ID": task.task_id,
         "INTERNAL_JOB_ID": str(task.job_id),
-        "CLUSTER_INFO": json.dumps(config.cluster),
+        "CLUSTER_INFO": dumps(config.cluster),
         "USER": task.user,
     }
     if task.phase == "setup":

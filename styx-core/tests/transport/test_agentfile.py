@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,60 @@ def test_it_runs_without_its_package(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={}, cwd="/")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
+
+
+_WHERE = """
+import sys, traceback
+sys.path.insert(0, sys.argv[1])
+from styx_agent import client, files, main
+print(*(type(module.__spec__.loader).__name__ for module in (client, files, main)))
+print(main.__file__, main.__doc__)
+try:
+    files.write_json("/nowhere/x", 1)
+except OSError:
+    traceback.print_exc()
+"""
+
+
+def _where_it_comes_from(archive: Path) -> tuple[list[str], str, str]:
+    """The loaders of three modules, the place and docstring of one, and the traceback of an error in another."""
+    command = [sys.executable, "-I", "-S", "-c", _WHERE, str(archive)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env={}, cwd="/")
+    loaders, place, *_ = done.stdout.splitlines()
+    return loaders.split(), place, done.stderr
+
+
+def test_compiled_modules_come_in_one_piece(tmp_path: Path) -> None:
+    built = agent_file(tmp_path / "cache")
+    archive = tmp_path / "agent.pyz"
+    archive.write_bytes(built.read_for(MAGIC_NUMBER.hex()))
+    loaders, place, trace = _where_it_comes_from(archive)
+    assert loaders == ["Modules"] * 3
+    assert place == f"{archive}/styx_agent/main.py None"
+    assert "fd = os.open(temporary" in trace  # the line is shown, from the source beside it
+    command = [sys.executable, "-I", "-S", str(archive), "version"]
+    assert subprocess.run(command, capture_output=True, timeout=60, check=True, cwd="/").stdout.strip()
+
+
+def test_another_python_takes_the_sources(tmp_path: Path) -> None:
+    built = agent_file(tmp_path / "cache")
+    assert built.read_for("00000000") == built.read()
+    archive = tmp_path / "agent.pyz"
+    data = built.read_for(MAGIC_NUMBER.hex())
+    assert data.count(MAGIC_NUMBER + b"\1\0\0\0") == 2
+    archive.write_bytes(data.replace(MAGIC_NUMBER + b"\1\0\0\0", b"\0\0\r\n\1\0\0\0"))
+    loaders, _, trace = _where_it_comes_from(archive)
+    assert loaders == ["zipimporter"] * 3
+    assert "fd = os.open(temporary" in trace
+
+
+def test_what_is_loaded_later_does_not_need_the_file(tmp_path: Path) -> None:
+    built = agent_file(tmp_path / "cache")
+    archive = tmp_path / "agent.pyz"
+    archive.write_bytes(built.read_for(MAGIC_NUMBER.hex()))
+    code = "import os, sys; sys.path.insert(0, sys.argv[1]); import styx_agent; os.unlink(sys.argv[1]); "
+    command = [sys.executable, "-I", "-S", "-c", f"{code} from styx_agent import agent", str(archive)]
+    subprocess.run(command, timeout=60, check=True, cwd="/")
 
 
 def test_a_second_call_builds_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ _COMPILED = f".{sys.implementation.cache_tag}"
 _UNCHECKED_HASH = 1
 """PEP 552: the compiled code is believed without a look at the source beside it."""
 _NO_DOCSTRINGS = 2
+_FIRST, _BUNDLE, _MODULES = "styx_agent/__init__.py", "styx_agent/bundle.py", "styx_agent/modules"
+_INSTALL = b"\nfrom styx_agent.bundle import install\n\ninstall(__loader__)\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -89,8 +91,8 @@ def zip_sources(contents: list[tuple[str, bytes]]) -> bytes:
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(contents):
             entry = zipfile.ZipInfo(name, _EPOCH)
-            # Compiled modules go only where bytes are cheap; unpacking them would be time of a node's start.
-            entry.compress_type = zipfile.ZIP_STORED if name.endswith(".pyc") else zipfile.ZIP_DEFLATED
+            # Compiled code goes only where bytes are cheap; unpacking it would be time of a node's start.
+            entry.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".py") else zipfile.ZIP_STORED
             entry.create_system = 3
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data)
@@ -107,13 +109,21 @@ def _sources() -> list[tuple[str, Path]]:
 
 
 def _compiled(contents: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """The modules as this interpreter compiles them. One of another version passes them over for the sources."""
+    """The modules as this interpreter compiles them, most in one piece: see `styx_agent.bundle`.
+
+    One of another version passes over the compiled `__init__`, and so takes the sources.
+    """
     head = MAGIC_NUMBER + _UNCHECKED_HASH.to_bytes(4, "little")
     found = []
+    modules = {}
     for name, data in contents:
-        code = compile(data, name, "exec", dont_inherit=True, optimize=_NO_DOCSTRINGS)
-        found.append((f"{name}c", head + source_hash(data) + marshal.dumps(code)))
-    return found
+        source = data + _INSTALL if name == _FIRST else data
+        code = marshal.dumps(compile(source, name, "exec", dont_inherit=True, optimize=_NO_DOCSTRINGS))
+        if name in (_FIRST, _BUNDLE):
+            found.append((f"{name}c", head + source_hash(data) + code))
+        else:
+            modules[name.removesuffix(".py").replace("/", ".")] = code
+    return [*found, (_MODULES, marshal.dumps(modules))]
 
 
 def _stamp(sources: list[tuple[str, Path]]) -> str:
