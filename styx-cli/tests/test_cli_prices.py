@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -194,15 +195,20 @@ def test_gpus(client: Any, cli: Any, verb: tuple[str, ...]) -> None:
 
 
 def test_catalog(client: Any, cli: Any) -> None:
+    then, late = (datetime.now(UTC) - timedelta(days=days) for days in (40, 2))
+    first = CatalogInfo(
+        cloud="acme", layer="base", origin="snapshot", source="prices.csv", rows=7, dropped=2, as_of=then,
+        newest_as_of=then,
+    )  # fmt: skip
     client.catalogs = [
-        CatalogInfo(
-            cloud="acme", layer="base", origin="snapshot", source="prices.csv", rows=7, dropped=2, age_s=3456000
-        ),
+        first,
         CatalogInfo(cloud="acme", layer="deals", origin=None, note="not read yet"),
     ]
     lines = [line.split() for line in cli("catalog", "list").out.splitlines()]
     assert lines[1] == ["acme", "7", "snapshot", "40d", "prices.csv"]
     assert lines[2] == ["acme", "+", "deals", "-", "-", "?", "-", "not", "read", "yet"]
+    client.catalogs[0] = first.model_copy(update={"newest_as_of": late})
+    assert "  2d to 40d  prices.csv" in cli("catalog", "list").out
     assert "7, and 2 left out" in cli("catalog", "info", "acme").out
     assert cli("catalog", "info", "zeus").code == 66
     for command in ("catalog list", "catalog info"):
@@ -210,12 +216,16 @@ def test_catalog(client: Any, cli: Any) -> None:
 
 
 def test_catalog_refresh(client: Any, cli: Any) -> None:
-    good = CatalogRefresh(cloud="acme", ok=True, origin="live", source="acme", rows=9, seconds=0.5)
+    then, now = datetime.now(UTC) - timedelta(days=312), datetime.now(UTC)
+    good = CatalogRefresh(
+        cloud="acme", ok=True, origin="live", source="acme", rows=9, seconds=0.5, as_of=then, newest_as_of=now
+    )
     bad = CatalogRefresh(cloud="zeus", ok=False, rows=4, message="the key expired", hint="log in", age_s=9.0)
     client.refreshed = [good, bad]
     ran = cli("catalog", "refresh")
     assert ran.code == 0
-    assert "zeus   kept old rows     4" in ran.out
+    assert re.search(r"zeus +kept old rows +4 +0 +0 +\?", ran.out)
+    assert re.search(r"acme +fresh +9 .* \ds to 312d ", ran.out)
     assert "warning: the prices of zeus were not refreshed: the key expired" in ran.err
     named = cli("catalog", "refresh", "--cloud", "zeus", "--json")
     assert (named.code, json.loads(named.out)[1]["ok"]) == (68, False)
@@ -247,7 +257,7 @@ def test_the_plan_of_a_launch_tells_age_source_and_losers(client: Any, cli: Any)
     lines = ran.out.splitlines()
     assert lines[1].split()[-2:] == ["$/H", "AGE"]
     assert [line.split()[-1] for line in lines[2:4]] == ["12d", "?"]
-    assert "price: true 12d ago, from the discount plugin" in ran.out
+    assert "the price is 12d old, from the discount plugin" in ran.out
     assert "not zeus: its best is huge in us-1" in ran.out
     assert "warning: a budget is nearly used up" in ran.err
 

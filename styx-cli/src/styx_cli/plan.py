@@ -86,5 +86,5 @@ def _price_source(plan: LaunchPlan) -> str | None:
     first = plan.offers[0] if plan.offers else None
     if first is None or first.free or not (first.source or first.as_of):
         return None
-    when = f"{age(first.as_of)} ago" if first.as_of else "at an unknown time"
-    return f"price: true {when}, from {first.source or 'an unknown source'}"
+    when = f"{age(first.as_of)} old" if first.as_of else "of unknown age"
+    return f"the price is {when}, from {first.source or 'an unknown source'}"

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from styx.backends.ray.onnode.layout import Layout, NodeFailure
 from styx.backends.ray.runtime import TESTED
 from styx.backends.ray.wheels import Wheel, missing, wheels_in
 from styx.config import Settings
-from styx.errors import InvalidInput, PluginError, WrongState
+from styx.errors import InvalidInput, PluginError, Unreachable, WrongState
 from styx.models.settings import RaySettings
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -214,3 +215,79 @@ def test_uv_and_pip_are_found_among_the_wheels(tmp_path, monkeypatch):
     assert subprocess.run([found], capture_output=True, text=True).stdout == "uv 9.9\n"
     assert installer.sources() == ["--find-links", str(folder), "--no-index"]
     assert install.Installer(layout, {"ray": "2.60.0", "index": "http://x"}, "").sources() == []
+
+
+FAKE_UV = """#!/bin/sh
+[ "$1" = --version ] && exit 0
+echo "$*" >> {notes}/argv
+env >> {notes}/environment
+[ "$1" = venv ] && exit 0
+{then}
+"""
+
+
+def with_fake_uv(tmp_path, monkeypatch, then):
+    """A `uv` that notes how it was called, and then does something."""
+    (tmp_path / "bin").mkdir()
+    uv = tmp_path / "bin" / "uv"
+    uv.write_text(FAKE_UV.format(notes=tmp_path, then=then))
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+
+PAGE = "https://user:canary@wheels.example.org/a,b/"
+
+
+def test_a_page_of_wheels_with_a_password_is_no_argument(tmp_path, monkeypatch):
+    with_fake_uv(tmp_path, monkeypatch, f"echo 'error: no ray at {PAGE} (user, canary)'; exit 1")
+    layout = Layout(str(tmp_path / "agent" / "ray"))
+    with pytest.raises(NodeFailure, match="no ray at the index") as caught:
+        install.install(layout, {"ray": "2.60.0", "find_links": [str(tmp_path), PAGE]})
+    assert "canary" not in str(caught.value)
+    argv = (tmp_path / "argv").read_text()
+    assert f"--find-links {tmp_path} --no-index ray==2.60.0" in argv
+    assert "canary" not in argv
+    assert "UV_FIND_LINKS=https://user:canary@wheels.example.org/a%2Cb/" in (tmp_path / "environment").read_text()
+
+
+def test_pip_gets_a_page_with_a_password_by_its_environment(tmp_path, monkeypatch):
+    without_uv(monkeypatch)
+    seen = []
+
+    def wait(self, argv, env, log):
+        seen.append((argv, env))
+        return 0
+
+    monkeypatch.setattr(install.Installer, "wait", wait)
+    layout = Layout(str(tmp_path / "agent" / "ray"))
+    os.makedirs(layout.environments)
+    install.Installer(layout, {"ray": "2.60.0", "find_links": [PAGE, "http://b/"]}, str(tmp_path / "env")).run()
+    (_, (argv, env)) = seen
+    assert argv[-2:] == ["--no-index", "ray==2.60.0"]
+    assert not any("canary" in word for word in argv)
+    assert env["PIP_FIND_LINKS"] == f"{PAGE} http://b/"
+
+
+def test_an_installer_that_hangs_is_ended_with_its_children(tmp_path, monkeypatch):
+    with_fake_uv(tmp_path, monkeypatch, f"sleep 300 & echo $! > {tmp_path}/child; echo fetching ray; wait")
+    layout = Layout(str(tmp_path / "agent" / "ray"))
+    with pytest.raises(NodeFailure, match="it took too long, and was ended: fetching ray"):
+        install.install(layout, {"ray": "2.60.0", "within_s": 3.0})
+    child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
+    deadline = time.monotonic() + 20
+    while child.exists() and child.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_failed_installation_points_to_the_ways_without_an_index(tmp_path, monkeypatch):
+    class Failing(Member):
+        def ask(self, verb, *, wait_s, order):
+            assert 0 < order["within_s"] < wait_s
+            raise Unreachable("no route to any index")
+
+    member = Failing(tmp_path)
+    with pytest.raises(Unreachable, match="no route") as caught:
+        NodeEnvironments(RaySettings()).pythons([member], [member.report()], simply, lambda _: None)
+    for words in ("ray.wheels", "ray.find_links", "nodes-without-internet"):
+        assert words in caught.value.hint

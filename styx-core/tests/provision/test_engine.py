@@ -285,6 +285,25 @@ def test_reuse_needs_a_fit(bench: Bench) -> None:
     assert len(bench.alive()) == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"accelerators": "H100:8"}, "needs H100; the cluster has no accelerator"),
+        ({"infra": "local"}, "needs cloud local; the cluster has cloud fake"),
+        ({"cpus": "512+"}, "needs 512 vCPUs; the cluster has 2 vCPUs"),
+    ],
+)
+def test_exec_refuses_what_the_cluster_is_not(bench: Bench, asked: dict[str, Any], says: str) -> None:
+    bench.launch()
+    with pytest.raises(WrongState, match=f"cluster c does not fit: {says}") as caught:
+        bench.client.exec(bench.task(resources=asked), "c")
+    assert "styx launch" in str(caught.value.hint)
+    assert bench.client.exec(bench.task(resources={"cpus": "1+"}), "c").job_id == 2
+    with pytest.raises(NotFound) as missing, bench.client.forward("c", [], node=3):
+        pass
+    assert missing.value.hint == "its only node is node 0"
+
+
 def test_stop_start_and_exec(bench: Bench) -> None:
     bench.launch(task=bench.task("echo kept > ~/file"))
     bench.client.wait("c", 1)

@@ -33,7 +33,7 @@ def list_catalogs(ctx: typer.Context, *, out: OutputFlags, config: ConfigFlag = 
     """
     run = app_of(ctx)
     as_json = out.wants_json(run)
-    from styx_cli.render import show_table, span
+    from styx_cli.render import show_table
 
     with run.client(config) as client:
         lines = client.catalog_info()
@@ -42,12 +42,13 @@ def list_catalogs(ctx: typer.Context, *, out: OutputFlags, config: ConfigFlag = 
     if not lines:
         run.note("no installed plugin has a catalog; `styx catalog refresh --from PATH_OR_URL` reads a hosted one")
         return None
+    now = datetime.now(UTC)
     rows = [
         [
             line.cloud if line.layer == "base" else f"{line.cloud} + {line.layer}",
             str(line.rows) if line.origin else "-",
             line.origin or "-",
-            "?" if line.age_s is None else span(line.age_s),
+            _ages(line, now),
             line.source or "-",
             line.note or "",
         ]
@@ -146,7 +147,7 @@ def refresh(
 
 
 def _show_refresh(run: App, results: Sequence[CatalogRefresh]) -> None:
-    from styx_cli.render import age, elapsed, show_table
+    from styx_cli.render import elapsed, show_table
 
     if not results:
         run.note("no installed plugin has prices to fetch; `--from PATH_OR_URL` reads a hosted catalog")
@@ -159,7 +160,7 @@ def _show_refresh(run: App, results: Sequence[CatalogRefresh]) -> None:
             str(each.rows),
             str(each.dropped),
             str(each.repaired),
-            age(each.as_of, now),
+            _ages(each, now),
             elapsed(each.seconds),
             each.source or "-",
         ]
@@ -167,6 +168,14 @@ def _show_refresh(run: App, results: Sequence[CatalogRefresh]) -> None:
     ]
     headers = ("CLOUD", "RESULT", "ROWS", "LEFT OUT", "REPAIRED", "AGE", "TIME", "SOURCE")
     show_table(run, headers, rows, right=("ROWS", "LEFT OUT", "REPAIRED", "AGE", "TIME"))
+
+
+def _ages(one: CatalogInfo | CatalogRefresh, now: datetime) -> str:
+    """`4s`, or `4s to 312d` where not all rows are of one time: some are the vendor's, some came with the plugin."""
+    from styx_cli.render import age
+
+    newest, oldest = (age(when, now) if when else "?" for when in (one.newest_as_of or one.as_of, one.as_of))
+    return oldest if newest == oldest else f"{newest} to {oldest}"
 
 
 def _failure(failed: Sequence[CatalogRefresh], *, hosted: bool) -> StyxError:

@@ -39,6 +39,7 @@ from styx.provision import (
     overdue,
     planning,
     reconcile,
+    reuse,
     sshconfig,
     submit,
     sweep,
@@ -116,7 +117,7 @@ class InProcess(CatalogCalls):
         lease = launch.lease_of(world, task, options)
         row = world.store.cluster(options.cluster, world.workspace) if options.cluster else None
         if row is not None and row.place is not None and row.state in (ClusterState.UP, ClusterState.STOPPED):
-            launch.check_fit(world, row, task)
+            reuse.check_fit(world, row, task)
             free = world.cloud(row.place.cloud).free
             paid = not free and row.state is ClusterState.STOPPED
             price = ledger.offered_usd_per_hour(row)
@@ -358,7 +359,8 @@ class InProcess(CatalogCalls):
         row = launch.find(self.world, cluster)
         node = next((each for each in row.nodes if each.rank == rank), None)
         if node is None:
-            raise NotFound(f"{cluster} has no node {rank}", hint=f"it has nodes 0 to {row.num_nodes - 1}")
+            there = f"it has nodes 0 to {row.num_nodes - 1}" if row.num_nodes > 1 else "its only node is node 0"
+            raise NotFound(f"{cluster} has no node {rank}", hint=there)
         if row.state in (ClusterState.STOPPED, ClusterState.STOPPING):
             raise WrongState(f"{cluster} is {row.state}", hint=f"`styx start {cluster}` brings it back")
         with contextlib.closing(nodeup.way_to(self.world, node)) as transport, contextlib.ExitStack() as stack:

@@ -88,6 +88,7 @@ class _Job:
             dropped=sum(each.dropped for each in written),
             repaired=sum(each.repaired for each in written),
             as_of=as_of,
+            newest_as_of=max((each.newest_as_of for each in facts if each.newest_as_of is not None), default=None),
             age_s=_age(as_of, stock.now()),
             seconds=round(time.monotonic() - began, 3),
             message=failure.message if failure else "",

@@ -28,6 +28,8 @@ class CatalogRefresh(Value):
     """Rows with a figure that an adapter put right (a price of 0, memory in another unit)."""
     as_of: datetime | None = None
     """When the rows in use were true: the oldest of them."""
+    newest_as_of: datetime | None = None
+    """And the newest."""
     age_s: float | None = None
     """How long ago that was."""
     seconds: float = 0.0

@@ -17,7 +17,6 @@ from styx.errors import (
     NotFound,
     QuotaError,
     StyxError,
-    UnsupportedError,
     UsageError,
     WrongState,
 )
@@ -31,9 +30,9 @@ from styx.provision import (
     nodeup,
     planning,
     reconcile,
+    reuse,
     submit,
     teardown,
-    zones,
 )
 from styx.provision.claim import TTL_S, Claim, claimed
 from styx.provision.options import LaunchOptions
@@ -45,7 +44,6 @@ from styx.state.rows import ClusterRow, ClusterState
 
 if TYPE_CHECKING:
     from styx.models import Task
-    from styx.optimizer.problem import Requirement
     from styx.provision.nodeup import Up
     from styx.provision.teardown import Quiesce
 
@@ -136,7 +134,7 @@ def launch(world: World, task: Task, options: LaunchOptions, base: Path, quiesce
         _check_uploads(world, task, plan.choices[0].place.cloud, base)
         row = _intend(world, name, task, options, cloud=plan.choices[0].place.cloud)
     else:
-        check_fit(world, row, task)
+        reuse.check_fit(world, row, task)
         _check_uploads(world, task, row.place.cloud if row.place else None, base)
     op = teardown.operation("launch")
     with claimed(world, row, fresh=fresh) as claim:
@@ -211,51 +209,6 @@ def lease_of(world: World, task: Task, options: LaunchOptions) -> dict[str, Any]
     elif options.down:
         lease |= {"idle_s": lease.get("idle_s", 60.0), "action": "down", "wait_for": options.wait_for}
     return lease
-
-
-def check_fit(world: World, row: ClusterRow, task: Task) -> None:
-    """Refuse to re-use a cluster that is smaller than what the task asks for.
-
-    Raises:
-        WrongState: With every reason.
-    """
-    from styx.optimizer.fit import reuse_reasons
-
-    offer = ledger.offer_of(row)
-    if offer is None or row.place is None:
-        return
-    place = _where(row)
-    reasons = reuse_reasons(
-        [_there(world, planning.requirement(each), place) for each in task.resources.alternatives()],
-        need_nodes=task.num_nodes,
-        have_nodes=row.num_nodes,
-        offer=offer,
-        place=place,
-        features=offer.features or world.cloud(row.place.cloud).features,
-    )
-    if reasons:
-        raise WrongState(
-            f"cluster {row.name} does not fit: {'; '.join(reasons)}",
-            hint=f"choose another name with -c, or end it first: `styx down {row.name}`",
-        )
-
-
-def _where(row: ClusterRow) -> Place:
-    """Where a cluster is, with the zone that all its machines came to be in."""
-    assert row.place is not None
-    seen = {node.place.zone for node in row.nodes}
-    return row.place.model_copy(update={"zone": seen.pop()}) if len(seen) == 1 and not row.place.zone else row.place
-
-
-def _there(world: World, wanted: Requirement, place: Place) -> Requirement:
-    """A requirement of a cluster that exists: with its cloud's own name of the zone, which must be known to be that."""
-    if not wanted.zone or wanted.cloud not in (None, place.cloud) or wanted.region not in (None, place.region):
-        return wanted
-    try:
-        zone = zones.zone_named(world, place, wanted.zone)
-    except UnsupportedError:
-        zone = None
-    return wanted.model_copy(update={"zone": zone or wanted.zone})
 
 
 def _check_uploads(world: World, task: Task, cloud: str | None, base: Path) -> None:

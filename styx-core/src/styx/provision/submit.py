@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from styx.driver import FeatureSet, NodeState
 from styx.errors import NotExecutable, Unreachable, WrongState
 from styx.parallel import in_parallel
-from styx.provision import contain, hearing, jobs, nodeup, reconcile
+from styx.provision import contain, hearing, jobs, nodeup, reconcile, reuse
 from styx.provision.claim import claimed
 from styx.provision.ledger import offer_of
 from styx.provision.removal import quietly
@@ -40,7 +40,7 @@ def exec_job(world: World, row: ClusterRow, op: str, task: Task, base: Path, sec
     """Run a task on a cluster that is up: no provisioning, no set-up.
 
     Raises:
-        WrongState: The cluster is not up, or too small.
+        WrongState: The cluster is not up, or not what the task asks for.
         NotExecutable: The task has nothing to run.
     """
     if reconcile.may_have_ended(row):
@@ -50,6 +50,7 @@ def exec_job(world: World, row: ClusterRow, op: str, task: Task, base: Path, sec
         raise WrongState(f"cluster {row.name} is {row.state}, not UP{because}", hint=_what_then(row))
     if task.num_nodes > row.num_nodes:
         raise WrongState(f"cluster {row.name} has {row.num_nodes} nodes, the task asks for {task.num_nodes}")
+    reuse.check_fit(world, row, task, hint="ask for no more than it has, or make another one with `styx launch`")
     if not task.run:
         raise NotExecutable("the task has no `run` to execute", hint="`styx launch` runs `setup`")
     needed = jobs.uploads(task, base, features_of(world, row))

@@ -11,9 +11,13 @@ from styx.backends.ray.formation import Report, the_python
 from styx.backends.ray.node import Node
 from styx.backends.ray.runtime import TESTED, accepted, numbers
 from styx.backends.ray.wheels import Wheel, missing, wheels_in
-from styx.errors import PluginError
+from styx.errors import PluginError, Unreachable
 from styx.models.settings import RaySettings
 
+_HINT = (
+    "nodes that reach no package index are served by `ray.wheels` or `ray.find_links` in the config: see "
+    "docs/how-to/nodes-without-internet.md"
+)
 INSTALL_S = 600.0
 """How long one node may take to download and unpack Ray."""
 
@@ -73,8 +77,13 @@ class NodeEnvironments:
             "find_links": list(self.settings.find_links or ()),
             "index": self.settings.index,
             "uploaded": bool(wheels),
+            "within_s": INSTALL_S - 30.0,
         }
-        return node.ask("install", wait_s=INSTALL_S, order=order)
+        try:
+            return node.ask("install", wait_s=INSTALL_S, order=order)
+        except Unreachable as error:
+            error.hint = error.hint or _HINT
+            raise
 
     def _wheels(self) -> list[Wheel]:
         return wheels_in(self.settings.wheels) if self.settings.wheels else []

@@ -10,11 +10,13 @@ import glob
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import zipfile
-from typing import Any, Dict, List, Optional
+from typing import IO, Any, Dict, List, Optional
+from urllib.parse import urlsplit
 
 from .layout import Layout, NodeFailure, read_json, write_json
 
@@ -22,6 +24,7 @@ DONE = "styx.json"
 """Written into an environment once it is whole."""
 _UV_FOLDERS = ("~/.local/bin", "~/.cargo/bin", "/usr/local/bin", "/opt/homebrew/bin")
 _SAID_BYTES = 600
+_WITHIN_S = 540.0
 
 
 def facts(layout: Layout) -> Dict[str, Any]:
@@ -61,7 +64,7 @@ def install(layout: Layout, order: Dict[str, Any]) -> Dict[str, Any]:
     Args:
         layout: This node's.
         order: `ray` (a version), `find_links` (folders or pages with wheels), `index` (a URL, or None), `uploaded`
-            (whether wheels were put into `layout.wheels`).
+            (whether wheels were put into `layout.wheels`), `within_s` (seconds that all steps together may take).
 
     Raises:
         NodeFailure: It cannot be made; with the last line that the installer said.
@@ -91,6 +94,7 @@ class Installer:
         self.links = [os.path.expanduser(link) for link in order.get("find_links") or ()]
         if order.get("uploaded"):
             self.links.append(layout.wheels)
+        self.deadline = time.monotonic() + float(order.get("within_s") or _WITHIN_S)
         self.log = os.path.join(layout.environments, "install.log")
         self.cache = os.path.join(layout.environments, "cache")
 
@@ -112,6 +116,8 @@ class Installer:
         env = {"UV_PYTHON_DOWNLOADS": "never", "UV_CACHE_DIR": self.cache, "UV_NO_PROGRESS": "1"}
         if self.index:
             env["UV_DEFAULT_INDEX"] = self.index
+        if self.pages():
+            env["UV_FIND_LINKS"] = ",".join(page.replace(",", "%2C") for page in self.pages())
         self.call([uv, "venv", "--quiet", "--no-project", "--python", sys.executable, self.folder], env)
         self.call(
             [uv, "pip", "install", "--quiet", "--python", interpreter(self.folder), *self.sources(), self.ray], env
@@ -134,13 +140,20 @@ class Installer:
         env = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_NO_CACHE_DIR": "1"}
         if self.index:
             env["PIP_INDEX_URL"] = self.index
+        if self.pages():
+            env["PIP_FIND_LINKS"] = " ".join(page.replace(" ", "%20") for page in self.pages())
         command = [interpreter(self.folder), *pip, "install", "--quiet", "--only-binary", ":all:", *self.sources()]
         self.call([*command, self.ray], env)
 
     def sources(self) -> List[str]:
-        """Where packages come from. An index is an environment variable: it may hold a password."""
-        links = [word for link in self.links for word in ("--find-links", link)]
-        return [*links, "--no-index"] if links and not self.index else links
+        """Where packages come from. What may hold a password, an index or a page, is an environment variable."""
+        folders = [link for link in self.links if "://" not in link]
+        links = [word for link in folders for word in ("--find-links", link)]
+        return [*links, "--no-index"] if self.links and not self.index else links
+
+    def pages(self) -> List[str]:
+        """The links that are addresses."""
+        return [link for link in self.links if "://" in link]
 
     def find_uv(self) -> Optional[str]:
         """Uv as it is installed, or from a wheel that was given with the others."""
@@ -178,12 +191,25 @@ class Installer:
         with open(self.log, "ab") as log:
             log.write(("$ %s\n" % " ".join(argv)).encode("utf-8", "surrogateescape"))
             log.flush()
-            done = subprocess.run(
-                argv, env=environment(env), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False
-            )
-        if done.returncode != 0:
-            said = last_words(self.log, self.index)
-            raise NodeFailure("%s cannot be installed for Python %s: %s" % (self.ray, python_version(), said))
+            code = self.wait(argv, environment(env), log)
+        if code != 0:
+            said = last_words(self.log, [self.index or "", *self.pages()])
+            what = "it took too long, and was ended: %s" % said if code is None else said
+            raise NodeFailure("%s cannot be installed for Python %s: %s" % (self.ray, python_version(), what))
+
+    def wait(self, argv: List[str], env: Dict[str, str], log: IO[bytes]) -> Optional[int]:
+        """The exit code of a command; None when the time for all steps was over, and it was ended with its children."""
+        running = subprocess.Popen(
+            argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            return running.wait(max(0.1, self.deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
+                running.wait()
 
 
 def environment(more: Dict[str, str]) -> Dict[str, str]:
@@ -204,8 +230,8 @@ def works(program: str) -> bool:
         return False
 
 
-def last_words(log: str, secret: Optional[str]) -> str:
-    """The lines at the end of a log that say why, as one; never the index, which may hold a password."""
+def last_words(log: str, addresses: List[str]) -> str:
+    """The lines at the end of a log that say why, as one; never an index or page, which may hold a password."""
     with open(log, encoding="utf-8", errors="replace") as stream:
         lines = [line.strip() for line in stream if line.strip() and not line.startswith("$ ")]
     telling: List[str] = lines[-6:]
@@ -213,4 +239,8 @@ def last_words(log: str, secret: Optional[str]) -> str:
     again = [line for line in errors if line.startswith("WARNING: Retrying")]  # the same each time, and long
     errors = again[-1:] + [line for line in errors if line not in again]
     text = " ".join(errors or telling) or "the installer said nothing"
-    return (text.replace(secret, "the index") if secret else text)[-_SAID_BYTES:]
+    for address in filter(None, addresses):
+        text = text.replace(address, "the index")
+        password = urlsplit(address).password
+        text = text.replace(password, "****") if password else text
+    return text[-_SAID_BYTES:]
