@@ -9,7 +9,7 @@ retries; the engine does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from styx.driver import Node, NodeState, Problem
 from styx.errors import (
     AmbiguousError,
     CloudError,
@@ -31,13 +32,15 @@ from styx.errors import (
 )
 
 if TYPE_CHECKING:
-    from styx.driver import Context
+    from styx.driver import Context, Place
 
 Headers = Callable[[], Mapping[str, SecretStr]]
 """Secret headers of one call; asked for each call, because tokens expire."""
 
 DEFAULT_RETRY_AFTER_S: Final = 2.0
 LONGEST_RETRY_AFTER_S: Final = 600.0
+VANISHED_S: Final = 60.0
+"""When a machine that was ordered and never listed is given up."""
 _QUOTED_CHARS: Final = 300
 
 BY_STATUS: Final[Mapping[int, type[CloudError]]] = {
@@ -348,6 +351,32 @@ def expecting(name: str, what: str) -> Iterator[None]:
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:_QUOTED_CHARS]
         raise DriverError(f"{name} answered {what} in a shape that it does not document ({said})") from None
+
+
+def still_to_come(node: Node, name: str, now: float) -> Node:
+    """A node that was ordered and that no listing shows: still on its way or, after `VANISHED_S`, failed.
+
+    For clouds whose listings are late and that take an order back without a word.
+
+    Args:
+        node: As the order was answered.
+        name: The vendor's, for messages.
+        now: Unix seconds.
+    """
+    born = node.created_at.timestamp() if node.created_at is not None else 0.0
+    if node.state is NodeState.PENDING and now - born < VANISHED_S:
+        return node
+    problem = Problem(error="CapacityError", message=f"{name} took the order, and the machine never came up")
+    return node.model_copy(update={"state": NodeState.FAILED, "problem": problem, "waiting": None, "reach": None})
+
+
+def with_those_to_come(
+    listed: Sequence[Node], known: Sequence[Node], place: Place, *, name: str, now: float
+) -> list[Node]:
+    """What is listed, and those pending nodes of the place that the engine remembers and the listing does not show."""
+    shown = {one.id for one in listed}
+    missing = [one for one in known if one.id not in shown and one.state is NodeState.PENDING and one.place == place]
+    return [*listed, *(still_to_come(one, name, now) for one in missing)]
 
 
 def credential_file(path: Path, *, hint: str) -> str | None:

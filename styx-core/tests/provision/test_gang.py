@@ -56,6 +56,15 @@ def test_all_running_is_ready_in_rank_order() -> None:
     assert [each.rank for each in action.nodes] == [0, 1]
 
 
+def test_of_two_nodes_of_a_rank_one_is_taken() -> None:
+    twin = node(0, id="twin")
+    _, action = decide(gang(), Made((node(0), twin, node(1))), START)
+    assert isinstance(action, Ready)
+    assert [each.id for each in action.nodes] == ["n0", "n1"]
+    _, action = decide(gang(), Made((node(0), twin)), START)
+    assert isinstance(action, Create)  # two of them are no two ranks
+
+
 def test_running_without_a_way_to_it_is_not_ready() -> None:
     _, action = decide(gang(1), Made((node(0, reach=None),)), START)
     assert action == Create(1.0)

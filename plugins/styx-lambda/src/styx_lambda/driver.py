@@ -34,11 +34,18 @@ from styx.plugin import (
     NodeState,
     OpensPorts,
     Place,
-    Problem,
     TransientError,
     UnsupportedError,
 )
-from styx.rest import Classify, RestApi, bearer, credential_file, expecting
+from styx.rest import (
+    Classify,
+    RestApi,
+    bearer,
+    credential_file,
+    expecting,
+    still_to_come,
+    with_those_to_come,
+)
 from styx_lambda import machines, prices
 from styx_lambda.accounts import Accounts
 from styx_lambda.errors import ABSENT, ERRORS, LAUNCH_ERRORS, classify, classify_launch
@@ -52,8 +59,6 @@ NO_FIREWALL: Final = frozenset({"us-south-1"})
 ENDING: Final = frozenset({NodeState.STOPPING, NodeState.TERMINATED})
 UNSEEN: Final = frozenset({NodeState.PENDING, NodeState.FAILED})
 """States of nodes that may exist although no listing shows them."""
-VANISHED_S: Final = 60.0
-"""When a machine that was launched and never listed is given up."""
 HINT: Final = (
     "make a key at https://cloud.lambda.ai/api-keys, then set LAMBDA_API_KEY to it, or write the line "
     "'api_key = <key>' into ~/.lambda_cloud/lambda_keys"
@@ -141,7 +146,9 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
                 for one in self._listed(read, request.place, request.cluster, ports=request.ports)
                 if one.token == request.token
             }
-            nodes = {rank: self._unless_vanished(one) for rank, one in made.items()} | seen
+            nodes = {
+                rank: still_to_come(one, self.display_name, self.context.clock()) for rank, one in made.items()
+            } | seen
             missing = [rank for rank in range(request.count) if rank not in nodes]
             if missing:
                 try:
@@ -158,9 +165,7 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
         """Ours in the region, by their tags; one listing answers for all regions and clusters."""
         with self._pace.turn("nodes", self._ask) as read:
             found = self._listed(read, place, cluster)
-        shown = {one.id for one in found}
-        lost = [one for one in known if one.id not in shown and one.state is NodeState.PENDING and one.place == place]
-        return [*found, *(self._unless_vanished(one) for one in lost)]
+        return with_those_to_come(found, known, place, name=self.display_name, now=self.context.clock())
 
     def terminate(self, nodes: Sequence[Node]) -> None:
         """End those that are listed, and try those that no listing shows: Lambda refuses a list with one unknown id."""
@@ -324,14 +329,6 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
                     path = f"firewall-rulesets/{rulesets[0]['id']}"
                     with self._pace.changing("firewall-rulesets"):
                         self._api.call("PATCH", path, body={"rules": machines.rules(wanted)}, safe=True)
-
-    def _unless_vanished(self, node: Node) -> Node:
-        """A node that no listing shows: still to come, or lost on its way up."""
-        born = node.created_at.timestamp() if node.created_at is not None else 0.0
-        if self.context.clock() - born < VANISHED_S:
-            return node
-        problem = Problem(error="CapacityError", message="Lambda took the launch, and the machine never came up")
-        return node.model_copy(update={"state": NodeState.FAILED, "problem": problem, "waiting": None, "reach": None})
 
 
 def shipped_regions() -> frozenset[str]:

@@ -30,16 +30,14 @@ from styx.plugin import (
     Market,
     Node,
     NodeRequest,
-    NodeState,
     Place,
-    Problem,
     ReportsQuota,
     Scope,
     SelfEnd,
     Stoppable,
     UnsupportedError,
 )
-from styx.rest import expecting
+from styx.rest import expecting, still_to_come, with_those_to_come
 from styx_runpod import pods, prices
 from styx_runpod.access import Access
 from styx_runpod.errors import ABSENT, CONFLICT
@@ -53,8 +51,6 @@ VOLUME_USD: Final = 0.10
 """For a GB and a month; a volume costs twice as much while a pod is stopped, and then only it is charged."""
 DISKS_SOURCE: Final = "https://docs.runpod.io/pods/storage"
 DISKS_AS_OF: Final = date(2026, 11, 28)
-VANISHED_S: Final = 60.0
-"""When a pod that was rented and never listed is given up."""
 CPU_IMAGE: Final = "runpod/base:1.0.2-ubuntu2204"
 
 
@@ -169,7 +165,9 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
             request = self._named(request)
             made = self._made.setdefault(request.token, {})
             seen = {one.rank: one for one in self._listed(request.place, request.cluster) if one.token == request.token}
-            nodes = {rank: self._unless_vanished(one) for rank, one in made.items()} | seen
+            nodes = {
+                rank: still_to_come(one, self.display_name, self.context.clock()) for rank, one in made.items()
+            } | seen
             try:
                 for rank in range(request.count):
                     if rank not in nodes:
@@ -194,9 +192,7 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
     def nodes(self, place: Place, cluster: str | None, known: Sequence[Node] = ()) -> Sequence[Node]:
         """Ours in the place, by name and environment; one listing answers for all."""
         found = self._listed(place, cluster)
-        shown = {one.id for one in found}
-        lost = [one for one in known if one.id not in shown and one.state is NodeState.PENDING and one.place == place]
-        return [*found, *(self._unless_vanished(one) for one in lost)]
+        return with_those_to_come(found, known, place, name=self.display_name, now=self.context.clock())
 
     def terminate(self, nodes: Sequence[Node]) -> None:
         """Delete the pods with their disks. Network volumes are only detached."""
@@ -292,11 +288,3 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
         except CloudError as error:
             if error.vendor.code != CONFLICT:
                 raise
-
-    def _unless_vanished(self, node: Node) -> Node:
-        """A node that no listing shows: still to come, or lost on its way up."""
-        born = node.created_at.timestamp() if node.created_at is not None else 0.0
-        if node.state is NodeState.PENDING and self.context.clock() - born < VANISHED_S:
-            return node
-        problem = Problem(error="CapacityError", message="RunPod took the order, and the pod never came up")
-        return node.model_copy(update={"state": NodeState.FAILED, "problem": problem, "waiting": None, "reach": None})

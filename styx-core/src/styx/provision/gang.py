@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from styx import errors
@@ -145,12 +146,20 @@ def _after_nodes(gang: Gang, nodes: tuple[Node, ...], now: float) -> tuple[Gang,
     for node in nodes:
         if node.state in (NodeState.FAILED, NodeState.TERMINATED, NodeState.STOPPED, NodeState.STOPPING):
             return gang, Fail(why_ended(node))
-    up = [node for node in nodes if node.state is NodeState.RUNNING and node.reach is not None]
-    if len(up) >= gang.count:
-        return gang, Ready(tuple(sorted(up, key=lambda node: node.rank)))
+    if ready := whole(nodes, gang.count):
+        return gang, Ready(ready)
     asked = [now + node.waiting.patience_s for node in nodes if node.waiting is not None]
     patient = replace(gang, deadline=min(max([gang.deadline, *asked]), gang.limit))
     return _again(patient, now, gang.poll_s)
+
+
+def whole(nodes: Sequence[Node], count: int) -> tuple[Node, ...] | None:
+    """One node for each rank, in order, that runs and can be reached; None while a rank has none.
+
+    Of two of a rank, which a create that ran twice leaves, the first is taken: the other is a stray for `sweep`.
+    """
+    up = {node.rank: node for node in reversed(nodes) if node.state is NodeState.RUNNING and node.reach is not None}
+    return tuple(up[rank] for rank in range(count)) if up.keys() >= set(range(count)) else None
 
 
 def _again(gang: Gang, now: float, after_s: float) -> tuple[Gang, Action]:

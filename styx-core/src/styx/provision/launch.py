@@ -24,6 +24,7 @@ from styx.parallel import in_parallel
 from styx.provision import (
     attempts,
     contain,
+    gang,
     hearing,
     jobs,
     ledger,
@@ -305,9 +306,9 @@ def _adopt(claim: Claim, op: str) -> bool:
     for place in teardown.places_tried(world, row):
         driver = world.provisioner(place.cloud)
         nodes = [node for node in driver.nodes(place, row.key, row.nodes) if node.state is NodeState.RUNNING]
-        if sorted(node.rank for node in nodes) == list(range(row.num_nodes)) and all(node.reach for node in nodes):
+        ordered = gang.whole(nodes, row.num_nodes)
+        if ordered is not None and len(nodes) == row.num_nodes:
             made = next(each for each in reversed(world.store.attempts(row.key)) if each.place == place)
-            ordered = tuple(sorted(nodes, key=lambda node: node.rank))
             offer = CatalogRow.model_validate(made.offer)
             price = None if offer.usd_per_hour is None else offer.usd_per_hour * row.num_nodes
             row = claim.update(

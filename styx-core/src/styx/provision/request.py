@@ -147,12 +147,14 @@ def host_key(world: World, cluster: str) -> SecretStr:
 
 
 def pinned(world: World, node: Node) -> Node:
-    """The node with the host key that it was given at creation, where its listing names none.
+    """The node with the host key that it was given at creation.
 
-    A cloud that runs user data was given the key; elsewhere it is trusted on first use.
+    A cloud that runs user data was given the key of our own file, and that one counts, whatever a tag of the machine
+    says: more people can write tags than our files. Without the file the listing's word is taken; without that, too,
+    the key is trusted on first use.
     """
     reach = node.reach
-    if not isinstance(reach, Ssh) or reach.host_key is not None:
+    if not isinstance(reach, Ssh):
         return node
     row = world.store.cluster_by_key(node.cluster)
     offer = ledger.offer_of(row) if row else None
