@@ -98,7 +98,7 @@ def test_driver_needs_only_a_home_and_a_key(tmp_path):
     client = driver(tmp_path)
     client.create(request(client))
     assert len(FakeCloud(path=tmp_path / "fakecloud" / "books.json").machines()) == 1
-    assert len(capabilities(FakeDriver)) == 8
+    assert len(capabilities(FakeDriver)) == 9
     assert client.offers(OfferQuery(accelerator_name="H100"), 5)
     with pytest.raises(CredentialsError, match="no API key"):
         FakeDriver(make_context(tmp_path, config=FakeConfig())).check()
