@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 
+from styx.atomic import write_atomically
 from styx.errors import LocalIOError, PluginError
 
 _MAIN = "from styx_agent.main import main\n\nraise SystemExit(main())\n"
@@ -74,9 +75,9 @@ def agent_file(cache: Path) -> AgentFile:
     built = f"agent-{_digest(contents)}.pyz"
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        _replace((cache / built).with_suffix(_COMPILED), zip_sources([*contents, *_compiled(contents[:-1])]))
-        _replace(cache / built, zip_sources(contents))
-        _replace(pointer, built.encode("ascii"))
+        write_atomically((cache / built).with_suffix(_COMPILED), zip_sources([*contents, *_compiled(contents[:-1])]))
+        write_atomically(cache / built, zip_sources(contents))
+        write_atomically(pointer, built.encode("ascii"))
     except OSError as error:
         raise LocalIOError(f"cannot keep the agent file in {cache}: {error.strerror}") from error
     return AgentFile(built, cache / built)
@@ -142,16 +143,3 @@ def _digest(contents: list[tuple[str, bytes]]) -> str:
         digest.update(f"{name} {len(data)}\n".encode())
         digest.update(data)
     return digest.hexdigest()[:12]
-
-
-def _replace(path: Path, data: bytes) -> None:
-    import tempfile  # here: a warm start writes nothing
-
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

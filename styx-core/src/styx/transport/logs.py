@@ -106,50 +106,16 @@ def follow_all(sources: Sequence[Source], *, wait: bool = True, patience_s: floa
     A rank whose log cannot be read yields one piece with `error`; the others go on. So does a rank that is silent
     although its stream has ended: its node was lost, which its connection may not know for a long time.
     """
-    pieces: queue.Queue[tuple[int, Piece | None]] = queue.Queue(maxsize=256)
-    stopped = threading.Event()
-
-    def put(rank: int, piece: Piece | None) -> bool:
-        while not stopped.is_set():
-            try:
-                pieces.put((rank, piece), timeout=0.5)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def pump(source: Source) -> None:
-        held = HeldLines()
-        try:
-            for offset, data in follow(
-                source.agent,
-                source.job_id,
-                source.stream,
-                source.offset,
-                wait=wait,
-                patience_s=patience_s,
-                ended=source.ended,
-            ):
-                for start, lines in held.add(offset, data):
-                    if not put(source.rank, Piece(source.rank, start, lines)):
-                        return
-            for start, lines in held.rest():
-                put(source.rank, Piece(source.rank, start, lines))
-        except StyxError as error:
-            for start, lines in held.rest():
-                put(source.rank, Piece(source.rank, start, lines))
-            put(source.rank, Piece(source.rank, 0, b"", error))
-        finally:
-            put(source.rank, None)
-
+    funnel = _Funnel()
     for source in sources:
-        threading.Thread(target=pump, args=(source,), name=f"log-{source.rank}", daemon=True).start()
+        arguments = (source, funnel, wait, patience_s)
+        threading.Thread(target=_pump, args=arguments, name=f"log-{source.rank}", daemon=True).start()
     running = {source.rank: source for source in sources}
     quiet_since: float | None = None
     try:
         while running:
             try:
-                rank, piece = pieces.get(timeout=0.5)
+                rank, piece = funnel.get(timeout_s=0.5)
             except queue.Empty:
                 over = all(source.ended is not None and source.ended() for source in running.values())
                 quiet_since = (quiet_since or time.monotonic()) if over else None
@@ -163,7 +129,60 @@ def follow_all(sources: Sequence[Source], *, wait: bool = True, patience_s: floa
             else:
                 yield piece
     finally:
-        stopped.set()
+        funnel.close()
+
+
+class _Funnel:
+    """What several threads read, in one line; None of a rank is its end. Once closed it swallows everything."""
+
+    def __init__(self) -> None:
+        self._pieces: queue.Queue[tuple[int, Piece | None]] = queue.Queue(maxsize=256)
+        self._closed = threading.Event()
+
+    def put(self, rank: int, piece: Piece | None) -> bool:
+        """Hand a piece over, waiting for room; False when nobody wants it any more."""
+        while not self._closed.is_set():
+            try:
+                self._pieces.put((rank, piece), timeout=0.5)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def get(self, timeout_s: float) -> tuple[int, Piece | None]:
+        """The next piece; `queue.Empty` when none came in time."""
+        return self._pieces.get(timeout=timeout_s)
+
+    def close(self) -> None:
+        """Let the writers end."""
+        self._closed.set()
+
+
+def _pump(source: Source, funnel: _Funnel, wait: bool, patience_s: float) -> None:
+    """Read one rank's stream to its end, into the funnel."""
+    rank, held = source.rank, HeldLines()
+    read = follow(
+        source.agent,
+        source.job_id,
+        source.stream,
+        source.offset,
+        wait=wait,
+        patience_s=patience_s,
+        ended=source.ended,
+    )
+    try:
+        for offset, data in read:
+            for start, lines in held.add(offset, data):
+                if not funnel.put(rank, Piece(rank, start, lines)):
+                    return
+        for start, lines in held.rest():
+            funnel.put(rank, Piece(rank, start, lines))
+    except StyxError as error:
+        for start, lines in held.rest():
+            funnel.put(rank, Piece(rank, start, lines))
+        funnel.put(rank, Piece(rank, 0, b"", error))
+    finally:
+        funnel.put(rank, None)
 
 
 def _unheard(rank: int) -> Piece:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from styx.testing.machines.machine import Machine
 from styx.testing.machines.network import Network, network, program
@@ -103,24 +104,15 @@ class Machines:
         """
         net = self._entered()
         data = parse(user_data)
-        with self._lock:
-            number = self._free_number()
-            self._used.append(number)
-        pair = (data.host_private, data.host_public)
-        private, public = pair if pair[0] and pair[1] else _new_key(net.folder, name)
-        keys = [*authorized_keys, *data.authorized_keys]
-        keys += [line for line in (env or {}).get("PUBLIC_KEY", "").splitlines() if line.strip()]
-        given = [
-            file_order(path, content.encode() if isinstance(content, str) else content)
-            for path, content in (files or {}).items()
-        ]
+        own = (data.host_private, data.host_public)
+        private, public = own if own[0] and own[1] else _new_key(net.folder, name)
         order = {
             "name": name,
             "user": user,
             "machine_id": uuid.uuid4().hex,
             "host_key": {"private": private, "public": public},
-            "authorized_keys": keys,
-            "files": [*given, *data.files],
+            "authorized_keys": [*authorized_keys, *data.authorized_keys, *_keys_of(env or {})],
+            "files": [*_file_orders(files or {}), *data.files],
             "hidden": list(_PYTHON) if hide_python else [],
             "bootcmd": list(data.bootcmd),
             "once": list(data.once),
@@ -129,12 +121,20 @@ class Machines:
             "port": port,
             "boot_s": boot_s,
         }
-        machine = Machine(net, number, order, env or {})
+        machine = self._add(order, env or {})
         machine.on_poweroff = on_poweroff
+        machine.start()
+        return machine
+
+    def _add(self, order: dict[str, Any], env: Mapping[str, str]) -> Machine:
+        """A host with an address of its own, switched off."""
+        with self._lock:
+            number = self._free_number()
+            self._used.append(number)
+        machine = Machine(self._entered(), number, order, env)
         machine.when_removed(lambda: self._forget(number))
         with self._lock:
             self._hosts[number] = machine
-        machine.start()
         return machine
 
     def __enter__(self) -> Machines:
@@ -173,6 +173,16 @@ class Machines:
     def _forget(self, number: int) -> None:
         with self._lock:
             self._hosts.pop(number, None)
+
+
+def _keys_of(env: Mapping[str, str]) -> list[str]:
+    return [line for line in env.get("PUBLIC_KEY", "").splitlines() if line.strip()]
+
+
+def _file_orders(files: Mapping[str, str | bytes]) -> list[dict[str, Any]]:
+    return [
+        file_order(path, content.encode() if isinstance(content, str) else content) for path, content in files.items()
+    ]
 
 
 def _new_key(folder: Path, name: str) -> tuple[str, str]:
