@@ -96,6 +96,41 @@ def test_a_new_api_key_of_the_same_account_on_lambda(styx: Styx, clouds: Neoclou
 
 
 @pytest.mark.slow
+def test_machines_on_lambda_end_themselves_with_a_key_that_their_owner_lent_them(styx: Styx, clouds: Neoclouds) -> None:
+    own = "secret_for_machines_canary.Qq2"
+    clouds.lambda_.keys.add(own)
+    lent = ("--config", "clouds.lambda.end_key_variable=LAMBDA_END_KEY", "--config", "lease.action=down")
+    refused = styx("launch", "-c", "lent", *ON_LAMBDA, *lent, "--", "true", code=None)
+    assert "LAMBDA_END_KEY is not set" in refused.stderr
+    assert not clouds.ours()
+
+    env = {"LAMBDA_END_KEY": own}
+    said = styx("launch", "-c", "lent", *ON_LAMBDA, *lent, "--config", "lease.idle=2s", "--", "true", env=env)
+    assert "ends the billing by itself" not in said.stderr
+    (mine,) = [one for one in clouds.lambda_.instances() if one.name not in clouds.foreign]
+    host = mine.host.result() if mine.host else None
+    assert host is not None
+    held = host.run(["sh", "-c", "stat -c '%a %U' /etc/styx/lambda-end-key; cat /proc/*/cmdline | tr '\\0' ' '"])
+    assert held.stdout.startswith(b"600 root\n")
+    assert own.encode() not in held.stdout
+    until(lambda: not [one for one in clouds.lambda_.instances() if one.id == mine.id], "the machine has ended itself")
+    assert styx.json("status", "--refresh", *lent, env=env) == []
+    clouds.assert_as_before()
+    assert not [file for file in styx.home.rglob("*") if file.is_file() and own.encode() in file.read_bytes()]
+    assert not any(own in line for line in clouds.lambda_.server.lines())
+
+    client = styx.begin(
+        "launch", "-c", "orphan", *ON_LAMBDA, *lent, "--config", "launch.first_lease=3s", "--", "true", env=env
+    )
+    until(lambda: bool([one for one in clouds.lambda_.instances() if one.name not in clouds.foreign]), "a machine")
+    os.killpg(client.pid, signal.SIGKILL)
+    client.wait()
+    until(lambda: {one.name for one in clouds.lambda_.instances()} == {*clouds.foreign}, "it has ended itself")
+    styx("sweep", "--delete", "--yes")
+    clouds.assert_as_before()
+
+
+@pytest.mark.slow
 def test_a_host_with_another_key_is_not_believed(styx: Styx, clouds: Neoclouds) -> None:
     clouds.lambda_.doom(own_host_key=True)
     said = styx("launch", "-c", "two", *ON_LAMBDA, "--", "true", code=None)

@@ -1,11 +1,12 @@
 """Lambda's machines: the conformance suite, and what is Lambda's own, against an emulator of its published API."""
 
+import importlib.util
 import json
 from types import SimpleNamespace
 
 import pytest
 
-from styx.errors import AmbiguousError, CapacityError, TransientError
+from styx.errors import AmbiguousError, CapacityError, CredentialsError, TransientError
 from styx.plugin import Image, NodeState, Place
 from styx.provision.guard import Guarded
 from styx.provision.removal import remove
@@ -17,6 +18,7 @@ from styx.testing.contexts import make_context
 from styx.testing.emulator import Reply, plain_client
 from styx.transport.ssh.keys import host_key
 from styx_lambda import Lambda, LambdaConfig
+from styx_lambda.driver import SELF_END
 from styx_lambda.errors import LAUNCH_ERRORS
 from styx_lambda.machines import is_of
 from tests.simcloud.lambdacloud import KEY, LambdaCloud, refusal
@@ -293,3 +295,48 @@ def test_whose_a_name_is(name, ours):
 
 def last(cloud, path):
     return next(one.json() for one in reversed(cloud.server.requests) if one.path.endswith(path))
+
+
+def test_a_machine_gets_a_key_to_end_itself_only_where_its_owner_says_so(tmp_path, cloud, clock):
+    def made(**settings):
+        secrets = {"LAMBDA_API_KEY": KEY, "END": "secret_second_canary", "SAME": KEY}
+        config = LambdaConfig(endpoint=cloud.url, **settings)
+        return Lambda(make_context(tmp_path, config=config, secrets=secrets, clock=clock, http=plain_client))
+
+    def launch(driver, token):
+        row = next(row for row in driver.fetch() if row.instance_type == "gpu_1x_a10")
+        request = order(driver, row, Place(cloud="lambda", account="a", region="us-east-1"), 1)
+        (node,) = driver.create(request.model_copy(update={"token": token * 32}))
+        return node, json.loads(cloud._instances[node.id].user_data.partition("\n")[2])["write_files"]
+
+    node, files = launch(made(), "1")
+    assert [file["path"] for file in files] == ["/var/lib/cloud/scripts/per-boot/styx.sh"]
+    assert made().self_action(node, "down").kind == "none"
+    clock.advance(100)
+    lending = made(end_key_variable="END")
+    node, files = launch(lending, "2")
+    assert (files[1]["path"], files[1]["permissions"], files[1]["content"]) == (
+        "/etc/styx/lambda-end-key", "0600", "secret_second_canary",
+    )  # fmt: skip
+    end = lending.self_action(node, "down")
+    assert (end.kind, end.stops_billing, lending.self_action(node, "stop").kind) == ("command", True, "none")
+    assert not any("canary" in word for word in end.argv)
+    for name, words in (("SAME", "is the same API key"), ("ABSENT", "ABSENT is not set")):
+        clock.advance(100)
+        with pytest.raises(CredentialsError, match=words):
+            launch(made(end_key_variable=name), "3")
+
+
+def test_a_machine_finds_only_itself():
+    spec = importlib.util.spec_from_file_location("selfend", SELF_END)
+    selfend = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(selfend)
+    mine = [{"key": "styx-cluster", "value": "styx-a-st0re101"}]
+    listed = [
+        {"id": "me", "private_ip": "10.0.0.7", "tags": mine},
+        {"id": "peer", "private_ip": "10.0.0.8", "tags": mine},
+        {"id": "other", "private_ip": "10.0.0.7", "tags": [{"key": "styx-cluster", "value": "else"}]},
+        {"id": "foreign", "ip": "10.0.0.7"},
+    ]
+    assert selfend.myself(listed, "styx-a-st0re101", "10.0.0.7") == ["me"]
+    assert selfend.myself(listed, "styx-a-st0re101", "10.9.9.9") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -17,7 +18,12 @@ PER_BOOT_SCRIPT: Final = "/var/lib/cloud/scripts/per-boot/styx.sh"
 _KEY_MAGIC: Final = b"openssh-key-v1\0"
 
 
-def cloud_config(request: NodeRequest, *, limit_bytes: int = Limits.model_fields["user_data_bytes"].default) -> str:
+def cloud_config(
+    request: NodeRequest,
+    *,
+    limit_bytes: int = Limits.model_fields["user_data_bytes"].default,
+    private_files: Mapping[str, SecretStr] | None = None,
+) -> str:
     """What a machine that runs cloud-init needs of a request: `#cloud-config` and JSON, which is YAML.
 
     The host key replaces all keys of the image, so that the machine is known before its first answer. The result holds
@@ -26,6 +32,7 @@ def cloud_config(request: NodeRequest, *, limit_bytes: int = Limits.model_fields
     Args:
         request: Its `ssh_public_key`, `host_key` and `boot_script` are read.
         limit_bytes: The cloud's limit, before any encoding that the cloud asks for.
+        private_files: Written at the first boot, by path, for root alone.
 
     Raises:
         UnsupportedError: It is longer than that.
@@ -37,16 +44,22 @@ def cloud_config(request: NodeRequest, *, limit_bytes: int = Limits.model_fields
         private = request.host_key.get_secret_value().strip() + "\n"
         config["ssh_deletekeys"] = True
         config["ssh_keys"] = {"ed25519_private": private, "ed25519_public": public_half(request.host_key)}
+    files = []
     if request.boot_script:
-        config["write_files"] = [
-            {"path": PER_BOOT_SCRIPT, "permissions": "0755", "owner": "root:root", "content": request.boot_script}
-        ]
+        files.append(_file(PER_BOOT_SCRIPT, "0755", request.boot_script))
+    files += [_file(path, "0600", secret.get_secret_value()) for path, secret in (private_files or {}).items()]
+    if files:
+        config["write_files"] = files
     if not config:
         return ""
     text = f"#cloud-config\n{json.dumps(config, separators=(',', ':'))}\n"
     if len(text.encode()) > limit_bytes:
         raise UnsupportedError(f"the user data of {request.cluster} has {len(text.encode())} bytes, over {limit_bytes}")
     return text
+
+
+def _file(path: str, permissions: str, content: str) -> dict[str, str]:
+    return {"path": path, "permissions": permissions, "owner": "root:root", "content": content}
 
 
 def public_half(private: SecretStr) -> str:

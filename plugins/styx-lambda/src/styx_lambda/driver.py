@@ -1,7 +1,7 @@
 """Lambda Cloud: identity, catalog, machines.
 
 Lambda has neither idempotency tokens nor stop and start. A machine is found again by its tags; a power-off on the
-machine does not end its charge, so that nodes cannot end themselves.
+machine does not end its charge, so that nodes cannot end themselves unless their owner puts a key of the account there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
@@ -25,6 +25,7 @@ from styx.plugin import (
     Driver,
     DriverConfig,
     DriverError,
+    EndsItself,
     FeatureSet,
     Identity,
     Leftover,
@@ -34,6 +35,7 @@ from styx.plugin import (
     NodeState,
     OpensPorts,
     Place,
+    SelfEnd,
     TransientError,
     UnsupportedError,
 )
@@ -52,6 +54,7 @@ from styx_lambda.errors import ABSENT, ERRORS, LAUNCH_ERRORS, classify, classify
 from styx_lambda.pace import Pace, Read
 
 VARIABLES: Final = ("LAMBDA_API_KEY", "LAMBDA_CLOUD_API_KEY")
+SELF_END: Final = Path(__file__).with_name("onnode") / "selfend.py"
 KEY_FILE: Final = Path(".lambda_cloud") / "lambda_keys"
 SNAPSHOT: Final = Path(__file__).with_name("snapshot.csv")
 NO_FIREWALL: Final = frozenset({"us-south-1"})
@@ -73,9 +76,12 @@ class LambdaConfig(DriverConfig):
     account: str | None = None
     """A name for the account. Without one of yours it is what Lambda's audit log says or, where that says nothing, made
     from the API key."""
+    end_key_variable: str | None = None
+    """Name of an environment variable that holds a second API key, which is put on machines so that they can end
+    themselves when their lease runs out. Lambda's keys may do anything in the account, so by default there is none."""
 
 
-class Lambda(Driver[LambdaConfig], OpensPorts):
+class Lambda(Driver[LambdaConfig], OpensPorts, EndsItself):
     """Virtual machines with NVIDIA GPUs, by the hour, in regions without zones."""
 
     name = "lambda"
@@ -211,6 +217,14 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
         """Take them out."""
         self._change_ports(nodes, lambda have: have - set(ports))
 
+    def self_action(self, node: Node, action: Literal["stop", "down"]) -> SelfEnd:
+        """Nothing; or with `end_key_variable` a call of the machine's own, with the key in a file for root alone."""
+        if action == "stop" or self.config.end_key_variable is None:
+            return SelfEnd(kind="none")
+        program = SELF_END.read_text(encoding="utf-8")
+        told = (self.config.endpoint, machines.END_KEY_FILE, node.cluster)
+        return SelfEnd(kind="command", argv=("sudo", "-n", "python3", "-c", program, *told), stops_billing=True)
+
     # workings ----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -243,6 +257,21 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
             where = f"~/{KEY_FILE} has no line 'api_key = <key>'" if text else f"there is no ~/{KEY_FILE}"
             raise CredentialsError(f"no API key of Lambda: {VARIABLES[0]} is not set, and {where}", hint=HINT)
         return SecretStr(found[1])
+
+    def _end_key(self) -> SecretStr | None:
+        """What machines get to end themselves with: never the key that we use, which could not be taken back alone."""
+        name = self.config.end_key_variable
+        if name is None:
+            return None
+        value = (self.context.secrets(name) or "").strip()
+        if not value or value == self._key().get_secret_value():
+            wrong = f"{name} is the same API key as the one that Styx uses" if value else f"{name} is not set"
+            raise CredentialsError(
+                f"no machine can be made that ends itself: {wrong}",
+                hint="make a second key for the machines at https://cloud.lambda.ai/api-keys, one that can be revoked "
+                f"alone, and set {name} to it; or unset clouds.lambda.end_key_variable",
+            )
+        return SecretStr(value)
 
     def _ask(self, path: str) -> Any:
         reply = self._api.get(path)
@@ -292,7 +321,7 @@ class Lambda(Driver[LambdaConfig], OpensPorts):
 
     def _launch(self, request: NodeRequest, rank: int, ruleset: str | None) -> Node:
         now = self.context.clock()
-        body = machines.launch_body(request, rank, now=now, ruleset=ruleset)
+        body = machines.launch_body(request, rank, now=now, ruleset=ruleset, end_key=self._end_key())
         with self._pace.changing("instances"):
             reply = self._launches.post("instance-operations/launch", body)
         with expecting(self.display_name, "launch"):

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pydantic import SecretStr
+
 from styx.plugin import (
     Ended,
     Endpoint,
@@ -22,6 +24,8 @@ from styx.plugin import (
 
 USER: Final = "ubuntu"
 SSH_PORT: Final = 22
+END_KEY_FILE: Final = "/etc/styx/lambda-end-key"
+"""On machines whose owner lets them end themselves: an API key, for root alone."""
 BOOT_S: Final = 1800.0
 """A machine of eight GPUs may take so long."""
 STATES: Final[Mapping[str, NodeState]] = {
@@ -40,7 +44,9 @@ def is_of(cluster: str, store: str) -> bool:
     return re.fullmatch(rf"styx-.+-{re.escape(store)}[0-9a-z]{{2}}", cluster) is not None
 
 
-def launch_body(request: NodeRequest, rank: int, *, now: float, ruleset: str | None) -> dict[str, Any]:
+def launch_body(
+    request: NodeRequest, rank: int, *, now: float, ruleset: str | None, end_key: SecretStr | None = None
+) -> dict[str, Any]:
     """The request for one machine. The SSH key and the ruleset were made under the cluster's key."""
     name = f"{request.cluster}-{rank}"
     body: dict[str, Any] = {
@@ -54,7 +60,8 @@ def launch_body(request: NodeRequest, rank: int, *, now: float, ruleset: str | N
     if request.image is not None and request.image.kind == "machine":
         ref = request.image.ref
         body["image"] = {"id": ref} if _IMAGE_ID.fullmatch(ref) else {"family": ref}
-    if user_data := cloud_config(request, limit_bytes=1_000_000):
+    private = {END_KEY_FILE: end_key} if end_key is not None else None
+    if user_data := cloud_config(request, limit_bytes=1_000_000, private_files=private):
         body["user_data"] = user_data
     if ruleset is not None:
         body["firewall_rulesets"] = [{"id": ruleset}]
