@@ -99,24 +99,21 @@ def test_every_moment_on_every_cloud(cloud: str, verb: str, target_of: TargetOf,
 
 @pytest.mark.chaos
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("verb", EVERY_VERB)
+@pytest.mark.parametrize("verb", ["launch", "down"])
 @pytest.mark.parametrize("cloud", GANGS)
 def test_every_moment_with_two_nodes(cloud: str, verb: str, target_of: TargetOf, tmp_path: Path, tally: Tally) -> None:
-    target = target_of(cloud)
-    if verb not in target.verbs:
-        pytest.skip(f"{cloud} cannot {verb}")
-    whole_matrix(target, Case(verb, nodes=2), tmp_path, tally)
+    whole_matrix(target_of(cloud), Case(verb, nodes=2), tmp_path, tally)
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(("fault", "nodes"), [("capacity", 1), ("second_refused", 2), ("second_lost", 2)])
+@pytest.mark.parametrize("fault", ["second_refused", "second_lost"])
 @pytest.mark.parametrize("cloud", ["aws", "lambda"])
 def test_every_moment_of_a_launch_that_the_cloud_troubles(
-    cloud: str, fault: str, nodes: int, target_of: TargetOf, tmp_path: Path, tally: Tally
+    cloud: str, fault: str, target_of: TargetOf, tmp_path: Path, tally: Tally
 ) -> None:
-    """One place refuses, or has one machine of two, and the next one has all; or a machine is made untold."""
-    whole_matrix(target_of(cloud), Case("launch", fault=fault, nodes=nodes, anywhere=True), tmp_path, tally)
+    """One place has one machine of two, and the next one has both; or the second is made, and nobody is told."""
+    whole_matrix(target_of(cloud), Case("launch", fault=fault, nodes=2, anywhere=True), tmp_path, tally)
 
 
 @pytest.mark.chaos
