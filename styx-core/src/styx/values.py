@@ -294,7 +294,7 @@ class Node(Value):
     waiting: Waiting | None = None
     """Set while pending."""
     ended: Ended | None = None
-    """Set when the cloud knows why it ended."""
+    """Set when the cloud knows why it ended. A failed node with it is no more; one without it may exist and bill."""
     reach: Reach | None = None
     """Set as soon as the node can be reached."""
     endpoints: dict[int, Endpoint] = Field(default_factory=dict)

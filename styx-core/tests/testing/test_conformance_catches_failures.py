@@ -140,6 +140,19 @@ class FailsWithoutReason(FakeDriver):
         return super()._node(machine).model_copy(update={"problem": None})
 
 
+@caught_by("test_refused_while_provisioning", "failed machines that are gone count as existing")
+class FailsForEver(FakeDriver):
+    """As a vendor that lists machines for an hour after their end."""
+
+    def nodes(self, place, cluster, known=()):
+        found = list(super().nodes(place, cluster, known))
+        failed = self.__dict__.setdefault("failed", {})
+        failed.update({node.id: node for node in found if node.state is NodeState.FAILED})
+        return [failed.get(node.id, node) for node in found] + [
+            node for node in failed.values() if node.id not in {one.id for one in found}
+        ]
+
+
 @caught_by("test_failed_listing_is_not_empty", "the listing failed, and nodes() returned")
 class FailedIsEmpty(FakeDriver):
     def nodes(self, place, cluster, known=()):

@@ -231,7 +231,7 @@ def node_of(instance: Mapping[str, Any], shown: Shown) -> Node:
     state = STATES.get(instance["State"]["Name"], NodeState.PENDING)
     reason = instance.get("StateReason") or {}
     code, message = str(reason.get("Code") or ""), str(reason.get("Message") or "")
-    problem = None
+    problem, ended = None, _ended(state, code, message)
     if state is NodeState.TERMINATED and code in _LATE:
         state, problem = (
             NodeState.FAILED,
@@ -257,7 +257,7 @@ def node_of(instance: Mapping[str, Any], shown: Shown) -> Node:
         token=named.get(TOKEN),
         problem=problem,
         waiting=_waiting(state),
-        ended=_ended(state, code, message),
+        ended=ended,
         reach=_reach(str(address), named, shown.config) if running else None,
         endpoints={port: Endpoint(host=address, port=port, public=bool(public)) for port in ports} if running else {},
         private_ip=private if alive else None,

@@ -28,8 +28,13 @@ GONE = frozenset({NodeState.TERMINATED})
 
 
 def living(nodes: Sequence[Node]) -> list[Node]:
-    """Those that still exist, failed ones included: a failed machine may bill."""
-    return [node for node in nodes if node.state not in GONE]
+    """Those that still exist, failed ones included: a failed machine may bill, unless its cloud says that it ended."""
+    return [node for node in nodes if node.state not in GONE and not is_over(node)]
+
+
+def is_over(node: Node) -> bool:
+    """Whether a machine failed and its cloud has ended it."""
+    return node.state is NodeState.FAILED and node.ended is not None
 
 
 def hidden_until(world: World, attempts: Iterable[Attempt], lag_s: float) -> float:

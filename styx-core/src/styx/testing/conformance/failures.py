@@ -95,6 +95,9 @@ class FailureChecks:
         states = [node.state.value for node in seen]
         assert failed, f"a machine refused late should be `failed` with a `problem`, the listing says {states}"
         steps.down(harness, driver, seen)
+        listed = driver.nodes(request.place, request.cluster)
+        left = steps.ids([node for node in listed if node.state is NodeState.FAILED and node.ended is None])
+        assert not left, f"failed machines that are gone count as existing until they have `ended`: {left}"
 
     def test_failed_listing_is_not_empty(self, harness: Harness) -> None:
         """A listing that failed raises; an empty one would make the engine believe that all machines are gone."""
