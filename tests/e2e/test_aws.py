@@ -154,16 +154,12 @@ def zoned(styx: Styx, zone: str, more: str = "") -> str:
 def test_a_task_is_held_to_a_zone(aws: Ec2, cloud: Styx) -> None:
     names = {"us-east-1a": aws.zone_id("us-east-1a"), "us-east-1b": aws.zone_id("us-east-1b")}
     here = names["us-east-1b"]
-    for each in ("us-east-1b", here):
-        (planned,) = cloud.json("optimize", zoned(cloud, each))["tasks"]
-        assert (planned["region"], planned["zone"], planned["alternatives"]) == ("us-east-1", here, [])
+    (planned,) = cloud.json("optimize", zoned(cloud, "us-east-1b"))["tasks"]
+    assert (planned["region"], planned["zone"], planned["alternatives"]) == ("us-east-1", here, [])
     (spot,) = cloud.json("optimize", zoned(cloud, "us-east-1b", "  use_spot: true"))["tasks"]
     assert (spot["zone"], spot["use_spot"]) == (here, True)
     (assumed,) = cloud.json("optimize", "--assume-enabled", "aws", zoned(cloud, "us-east-1b"))["tasks"]
     assert assumed["zone"] == "us-east-1b"  # as it was written, since nobody is asked
-    shown = cloud("launch", "--dryrun", "-c", "held", zoned(cloud, "us-east-1b")).stdout
-    assert f"aws/us-east-1/{here}" in shown
-    assert "more places" not in shown
 
     aws.sell_out("us-east-1b")
     refused = cloud("launch", "--yes", "-c", "held", zoned(cloud, "us-east-1b"), code=69)
@@ -186,13 +182,12 @@ def test_a_task_is_held_to_a_zone(aws: Ec2, cloud: Styx) -> None:
 
 def test_a_zone_that_there_is_not_is_told_before_anything_is_made(aws: Ec2, cloud: Styx) -> None:
     named = "AWS has no zone {} in us-east-1: zones there have names like us-east-1a or ids like use1-az1"
-    wrong = {zone: named.format(zone) for zone in ("us-east-1zz", "eu-west-1a")}
+    wrong = {"eu-west-1a": named.format("eu-west-1a")}
     wrong["us-east-1z"] = "AWS has no zone us-east-1z in us-east-1 for this account: there is us-east-1a (use1-az"
     for zone, says in wrong.items():
         ran = cloud("launch", "--yes", "-c", "none", zoned(cloud, zone), code=69)
         assert says in ran.stderr
         assert "Traceback" not in ran.stderr
-    assert says in cloud("optimize", zoned(cloud, "us-east-1z"), code=69).stderr
     assert cloud.json("status") == []
     assert_clean(aws)
 

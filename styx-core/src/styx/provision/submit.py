@@ -49,7 +49,8 @@ def exec_job(world: World, row: ClusterRow, op: str, task: Task, base: Path, sec
         because = f": {row.note}" if row.note else ""
         raise WrongState(f"cluster {row.name} is {row.state}, not UP{because}", hint=_what_then(row))
     if task.num_nodes > row.num_nodes:
-        raise WrongState(f"cluster {row.name} has {row.num_nodes} nodes, the task asks for {task.num_nodes}")
+        there = f"{row.num_nodes} node{'s' if row.num_nodes > 1 else ''}"
+        raise WrongState(f"cluster {row.name} has {there}, the task asks for {task.num_nodes}")
     reuse.check_fit(world, row, task, hint="ask for no more than it has, or make another one with `styx launch`")
     if not task.run:
         raise NotExecutable("the task has no `run` to execute", hint="`styx launch` runs `setup`")
