@@ -11,7 +11,7 @@ from styx.testing.contexts import make_context
 from styx.testing.emulator import Emulator, Reply, plain_client
 from styx_aws import Aws, AwsConfig
 from styx_aws.endpoints import endpoint
-from styx_aws.offers import disk_gib, number
+from styx_aws.offers import disk_gib, disk_kind, number
 
 KEY_ID = "AKIASTYXCANARY000001"
 SECRET = "styx-canary-secret/5f2b8c+W9x"
@@ -187,6 +187,7 @@ def test_rows_are_the_plain_price_of_shared_linux_machines(harness):
     big = rows["p4d.24xlarge", None, Market.ON_DEMAND]
     assert (big.accelerator_name, big.accelerator_count, big.accelerator_memory_gib) == ("A100", 8, 40)
     assert (big.memory_gib, big.local_disk_gib, big.network_tier) == (1152, 8000, "best")
+    assert big.local_disk_kind == "nvme"
     assert rows["m7g.large", None, Market.ON_DEMAND].arch == "arm64"
     assert rows["inf2.xlarge", None, Market.ON_DEMAND].accelerator_name == "Inferentia2"
     part = rows["g6f.large", None, Market.ON_DEMAND]
@@ -225,6 +226,20 @@ def test_a_price_list_of_another_shape(harness, vendor):
 )
 def test_disks(text, expected):
     assert disk_gib(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "text", "expected"),
+    [
+        ("m5.large", "EBS only", None),
+        ("p4d.24xlarge", "8 x 1000 SSD", "nvme"),
+        ("g6.xlarge", "1 x 250 NVMe SSD", "nvme"),
+        ("x1.16xlarge", "1 x 1,920 SSD", "ssd"),
+        ("d3.xlarge", "3 x 1980 NVMe HDD", "hdd"),
+    ],
+)
+def test_kinds_of_disks(machine, text, expected):
+    assert disk_kind(machine, text) == expected
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,8 @@ class CatalogRow(Value):
     """`nvidia`, `amd`, `google`, ..."""
     local_disk_gib: float | None = None
     """Instance storage included in the price, in GiB."""
+    local_disk_kind: Literal["nvme", "ssd", "hdd"] | None = None
+    """Of what kind that storage is; None is unknown."""
     usd_per_hour: float | None = None
     """Price of one machine for one hour; None is unknown, and never 0 for a paid machine."""
     network_tier: Literal["standard", "best"] = "standard"

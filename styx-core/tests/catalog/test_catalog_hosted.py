@@ -53,6 +53,8 @@ def test_processors_disks_and_networks():
     aws = {row.instance_type: row for row in rows("aws")}
     assert aws["p5.48xlarge"].network_tier == "best"
     assert aws["p5.48xlarge"].local_disk_gib == 8 * 3800
+    kinds = [aws[name].local_disk_kind for name in ("p5.48xlarge", "c3.large", "m7g.large")]
+    assert kinds == ["nvme", "ssd", None]
     assert aws["p5.48xlarge"].accelerator_vendor == "nvidia"
     assert (aws["m7g.large"].arch, aws["c3.large"].arch) == ("arm64", "x86_64")
     arm = {cloud: {row.instance_type for row in rows(cloud) if row.arch == "arm64"} for cloud in layouts.LAYOUTS}

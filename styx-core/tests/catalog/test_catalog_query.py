@@ -15,6 +15,7 @@ from styx.errors import NotFound, UsageError
 from styx.models.accelerators import AcceleratorRequest
 from styx.optimizer.fit import all_checks
 from styx.optimizer.problem import Requirement
+from styx.optimizer.reasons import why_none
 from styx.plugins import Hub
 
 ROWS = 12_000
@@ -268,6 +269,47 @@ def test_near_misses_lack_one_thing(catalog):
     assert "us-east-1" in {row.region for row in catalog.near_misses(mistyped, everywhere)}
     nothing = Requirement(label="it", accelerator_name="H100", vcpus=4000, max_usd_per_hour=0.001)
     assert catalog.near_misses(nothing, places)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"accelerator_name": "H1000", "accelerator_count": 1}, "H100"),
+        ({"instance_type": "m3i.9"}, "m3i.96"),
+        ({"vcpus": 1e5}, None),
+        ({"memory_gib": 1e6}, None),
+        ({"max_usd_per_hour": 1e-6}, None),
+        ({"local_disk_gib": 1e7}, None),
+        ({"volumes": True}, None),
+    ],
+)
+def test_near_misses_of_what_asks_for_one_thing_only(catalog, asked, told):
+    places = [Place(cloud=cloud, account="me", region="us-east-1") for cloud in ("aws", "azure")]
+    wanted = Requirement(label="it", **asked)
+    assert catalog.candidates(wanted, places) == []
+    near = catalog.near_misses(wanted, places)
+    assert near
+    assert told is None or told in {name for row in near for name in (row.accelerator_name, row.instance_type)}
+
+
+def test_local_disks_and_images_of_some_regions(catalog):
+    places = [Place(cloud="aws", account="me", region=region) for _, region in catalog.regions(["aws"])]
+
+    def found(**asked):
+        wanted = Requirement(label="it", **asked)
+        rows = catalog.candidates(wanted, places)
+        checks = all_checks(wanted, 1, lambda row: FeatureSet())
+        assert rows
+        assert all(check.passes(row) for check in checks for row in rows)
+        return rows
+
+    assert {row.local_disk_gib for row in found(local_disk_gib=950, local_disk_exact=True)} == {950}
+    assert min(row.local_disk_gib for row in found(local_disk_gib=1000)) >= 1000
+    assert {row.local_disk_kind for row in found(local_disk_gib=100, local_disk_kind="nvme")} == {"nvme"}
+    assert {row.region for row in found(image=False, image_regions=("us-east-1",))} == {"us-east-1"}
+    big = Requirement(label="it", local_disk_gib=1e6, local_disk_kind="nvme")
+    reasons = why_none(all_checks(big, 1, lambda row: FeatureSet()), catalog.near_misses(big, places))
+    assert reasons.startswith("needs 1000000 GiB of local NVMe disk; the nearest has ")
 
 
 def test_accelerators_are_listed_by_name_number_and_cloud(catalog, market):

@@ -128,7 +128,10 @@ def test_blocked_places(block, left):
     [
         (want(accelerator_name="H100", accelerator_count=8), "needs 8 x H100; the nearest has 4 x H100"),
         (want(accelerator_name="B200"), "needs B200; there is 4 x H100, no accelerator"),
-        (want(accelerator_memory_gib=99), "needs an accelerator of 99 GiB or more; there is 4 x H100, no accelerator"),
+        (
+            want(accelerator_memory_gib=99),
+            "needs an accelerator of 99 GiB or more; there is 4 x H100 of 80 GiB, no accelerator",
+        ),
         (want(vcpus=32), "needs 32 vCPUs; the nearest has 4 vCPUs"),
         (want(vcpus=3, vcpus_exact=True), "needs exactly 3 vCPUs; the nearest has 4 vCPUs"),
         (want(memory_gib=64), "needs 64 GiB of memory; the nearest has 16 GiB of memory"),
@@ -136,7 +139,7 @@ def test_blocked_places(block, left):
         (want(use_spot=True), "needs spot; there is on-demand"),
         (want(max_usd_per_hour=0.5), "needs at most $0.5 per hour and machine; the nearest has $1"),
         (want(region="west"), "needs region west; there is region north"),
-        (want(instance_type="m7"), "needs instance type m7; there is H100x4, m1"),
+        (want(instance_type="m7"), "needs instance type m7; there is m1, H100x4"),
         (want(network_tier="best"), "needs the best network tier; there is standard"),
         (want(arch="arm64"), "needs architecture arm64; there is x86_64"),
         (want(ports=True), "needs open ports; there is no way to open ports"),

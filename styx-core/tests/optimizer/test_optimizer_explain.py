@@ -143,7 +143,7 @@ def test_the_binding_constraint_is_named_with_what_relaxing_it_would_change():
     plan, explanation = told(rows, asked(tight, deadline_s=4 * 3600.0, budget_usd=100.0))
     assert plan.usd_total == 12.0
     (binds,) = explanation.binding
-    assert binds.what == "without the deadline of 4 h"
+    assert binds.what == "without the deadline of 4h"
     assert binds.usd_more == pytest.approx(-2.0)
     assert binds.seconds_more == pytest.approx(7 * 3600)
     assert "slow in aws/us-east-1" in binds.where
@@ -155,7 +155,7 @@ def test_next_region_spot_and_price_cap():
     capped = Requirement(label="x", cloud="aws", max_usd_per_hour=2.0)
     plan, explanation = told(rows, asked([job("t0", capped)]))
     assert plan.usd_total == 1.0
-    assert what(explanation, "spot instead").usd_more == pytest.approx(-0.7)
+    assert what(explanation, "with spot instead").usd_more == pytest.approx(-0.7)
     assert what(explanation, "anywhere, not only in aws").usd_more == pytest.approx(-0.5)
     assert what(explanation, "in the next best region").usd_more == pytest.approx(0.2)
     assert not what(explanation, "without the cap of $2").binds
@@ -200,7 +200,7 @@ def test_what_is_kept_out_is_not_called_missing():
 def test_a_bound_that_no_plan_keeps_is_named_with_what_is_possible():
     plan, explanation = told([row(NORTH, usd=2.0)], asked([job(hours=3.0)], budget_usd=5.0, deadline_s=20_000.0))
     assert plan.status == "infeasible"
-    assert explanation.infeasible[0].reason == "without the budget of $5 there is a plan of $6.00 and 3.00 h"
+    assert explanation.infeasible[0].reason == "without the budget of $5 there is a plan for $6.00 that takes 3 h"
 
 
 def test_bounds_that_fail_only_together_are_called_so():
@@ -208,7 +208,7 @@ def test_bounds_that_fail_only_together_are_called_so():
     tasks = [job(hours=10.0, hours_on={"H100": 1.0})]
     plan, explanation = told(rows, asked(tasks, budget_usd=20.0, deadline_s=5 * 3600.0))
     assert not plan.found
-    assert {each.what for each in explanation.binding} == {"without the budget of $20", "without the deadline of 5 h"}
+    assert {each.what for each in explanation.binding} == {"without the budget of $20", "without the deadline of 5h"}
     _, explanation = told(rows, asked(tasks, budget_usd=5.0, deadline_s=1800.0))
     assert "several do together" in explanation.infeasible[0].reason
 
@@ -400,3 +400,14 @@ def test_areas_and_speeds():
     times = [seconds(100, level) for level in Level]
     assert times == sorted(times)
     assert times[Level.REGION] == 80.0
+
+
+def test_what_a_task_of_a_group_may_be_given_instead_keeps_to_the_group():
+    rows = [gpu(NORTH, 4.0), row(NORTH, usd=1.0), row(NORTH, "dear", usd=1.5), row(GCP, "cheap", 0.5)]
+    server = job("server", Requirement(label="8 x H100", accelerator_name="H100", accelerator_count=8))
+    client = job("client", Requirement(label="any", vcpus=4, max_usd_per_hour=2.0))
+    plan = solve(rows, asked([server, client], together=(("server", "client"),)))
+    chosen, *others = plan.tasks[1].choices
+    assert (chosen.offer.instance_type, [each.offer.instance_type for each in others]) == ("m", ["dear", "cheap"])
+    (loser,) = plan.tasks[1].losers
+    assert loser.reason.endswith("$0.50 cheaper, but it is not in one region with server")

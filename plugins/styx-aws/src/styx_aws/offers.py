@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from xml.etree.ElementTree import Element
 
 from styx.plugin import CatalogRow, DriverError, FeatureSet, Market, canonical_accelerator
 from styx_aws.families import accelerators, has_fabric
 
+_NO_NVME: Final = frozenset({"c3", "g2", "hi1", "i2", "m3", "r3", "x1", "x1e"})
 _NEEDED: Final = ("TermType", "PricePerUnit", "Instance Type", "vCPU", "Memory", "Operating System", "Tenancy")
 _PLAIN: Final[Mapping[str, frozenset[str]]] = {
     "TermType": frozenset({"OnDemand"}),
@@ -44,6 +45,7 @@ class Shape:
     arm64: bool
     gpus: float | None
     disk_gib: float | None
+    disk_kind: Literal["nvme", "ssd", "hdd"] | None
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def shape(given: Mapping[str, str]) -> Shape:
         arm64="Graviton" in processor or "arm64" in processor.lower(),
         gpus=number(given.get("GPU", "")),
         disk_gib=disk_gib(given.get("Storage", "")),
+        disk_kind=disk_kind(given["Instance Type"], given.get("Storage", "")),
     )
 
 
@@ -97,6 +100,15 @@ def disk_gib(text: str) -> float | None:
     if found is None:
         return None
     return float(found[1] or 1) * float(found[2].replace(",", ""))
+
+
+def disk_kind(instance_type: str, text: str) -> Literal["nvme", "ssd", "hdd"] | None:
+    """The list says NVMe of some types only; all that came after those of `_NO_NVME` have it."""
+    if disk_gib(text) is None:
+        return None
+    if "HDD" in text:
+        return "hdd"
+    return "ssd" if instance_type.partition(".")[0] in _NO_NVME else "nvme"
 
 
 def number(text: str) -> float | None:
@@ -134,6 +146,7 @@ def row(machine: Shape, market: Market, zone: str | None, usd: float, asked: Ask
         accelerator_memory_gib=chip[0].memory_gib if chip else None,
         accelerator_vendor=chip[0].vendor if chip else None,
         local_disk_gib=machine.disk_gib,
+        local_disk_kind=machine.disk_kind,
         usd_per_hour=usd,
         network_tier="best" if has_fabric(machine.name) else "standard",
         features=asked.features,

@@ -173,6 +173,7 @@ def _row(machine: Machine, region: str, market: Market, usd: float | None, asked
         accelerator_memory_gib=(chip.memory_gib * part or None) if chip else None,
         accelerator_vendor="nvidia" if chip else None,
         local_disk_gib=machine.disks * DISK_GIB if machine.disks and family(machine.name) != "z3" else None,
+        local_disk_kind="ssd" if machine.disks and family(machine.name) != "z3" else None,
         usd_per_hour=usd,
         network_tier="best" if has_fabric(machine.name) else "standard",
         features=asked.features.model_copy(update={"spot": spot, "stop": keeps}),

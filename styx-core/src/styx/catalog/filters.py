@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SPOT_MARKETS: Final = (Market.SPOT.value, Market.BID.value)
 MEMORY_TOLERANCE_GIB: Final = 0.5
+DISK_TOLERANCE_GIB: Final = 0.5
+DISK_KINDS: Final[Mapping[str, tuple[str, ...]]] = {"nvme": ("nvme",), "ssd": ("ssd", "nvme")}
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def conditions(
         *_identity(wanted),
         *_accelerators(wanted),
         *_amounts(wanted),
+        *_local_disk(wanted),
         *_price(wanted),
         *_features(wanted, may, own, num_nodes),
     ]
@@ -72,7 +75,9 @@ def all_of(asked: Sequence[Condition]) -> pl.Expr:
     """All of them at once."""
     import polars as pl
 
-    return reduce(and_, (each.holds for each in asked), pl.lit(True)).fill_null(False)
+    if not asked:  # a constant with `fill_null` is taken for a column, whose length is not that of a filtered frame
+        return pl.lit(True)
+    return reduce(and_, (each.holds for each in asked)).fill_null(False)
 
 
 def _identity(wanted: Requirement) -> Iterator[Condition]:
@@ -84,6 +89,8 @@ def _identity(wanted: Requirement) -> Iterator[Condition]:
             yield Condition(column, reduce(or_, (_in_zone(*each) for each in wanted.zones)))
         elif value is not None:
             yield Condition(column, pl.col(column) == value)
+    if wanted.image_regions:
+        yield Condition("image_regions", one_of("region", wanted.image_regions))
     if wanted.network_tier == "best":
         yield Condition("network_tier", pl.col("network_tier") == "best")
 
@@ -101,6 +108,7 @@ def _accelerators(wanted: Requirement) -> Iterator[Condition]:
     name, memory, count = wanted.accelerator_name, wanted.accelerator_memory_gib, wanted.accelerator_count
     if name is None and memory is None and not count:
         return
+    near = None
     has = pl.col("accelerator_count")
     kind = (has > 0) & (has >= min(count, 1))
     if name is not None:
@@ -110,7 +118,8 @@ def _accelerators(wanted: Requirement) -> Iterator[Condition]:
     if memory is not None:
         size = pl.col("accelerator_memory_gib")
         kind &= (size - memory).abs() < MEMORY_TOLERANCE_GIB if wanted.accelerator_memory_exact else size >= memory
-    yield Condition("accelerator", kind)
+        near = -(size - memory).abs()
+    yield Condition("accelerator", kind, near)
     if count > 1:
         yield Condition("accelerator_count", has >= count, has)
 
@@ -127,6 +136,18 @@ def _amounts(wanted: Requirement) -> Iterator[Condition]:
     for what, column, amount, exact in asked:
         if amount is not None:
             yield Condition(what, column == amount if exact else column >= amount, -(column - amount).abs())
+
+
+def _local_disk(wanted: Requirement) -> Iterator[Condition]:
+    import polars as pl
+
+    gib, size = wanted.local_disk_gib, pl.col("local_disk_gib")
+    if gib is None:
+        return
+    holds = (size - gib).abs() < DISK_TOLERANCE_GIB if wanted.local_disk_exact else size >= gib
+    if wanted.local_disk_kind is not None:
+        holds &= one_of("local_disk_kind", DISK_KINDS[wanted.local_disk_kind])
+    yield Condition("local_disk", holds, -(size - gib).abs())
 
 
 def _price(wanted: Requirement) -> Iterator[Condition]:
@@ -146,6 +167,8 @@ def _features(
         ("multi_node", num_nodes > 1, lambda can: can.multi_node),
         ("ports", wanted.ports, lambda can: can.ports != "never"),
         ("image", wanted.image, lambda can: can.custom_image),
+        ("disk_tier", wanted.disk_tier, lambda can: can.disk_tiers),
+        ("volumes", wanted.volumes, lambda can: can.volumes),
         ("docker", wanted.docker, lambda can: can.container != "none"),
     )
     for what, wants, able in asked:

@@ -39,6 +39,8 @@ OPTIONAL: Final = (
     "SpotPrice",
     "AvailabilityZone",
     "Arch",
+    "LocalDiskType",
+    "NVMeSupported",
     "LocalDiskSize",
     "LocalDiskCount",
     "MaximumEfaInterfaces",
@@ -292,9 +294,20 @@ def _named(frame: pl.DataFrame, adapter: Adapter) -> pl.DataFrame:
         local_disk_gib=(lambda disk: pl.when(disk > 0).then(disk))(
             pl.col("LocalDiskSize") * pl.col("LocalDiskCount").fill_null(1)
         ),
+        local_disk_kind=_disk_kind(),
         network_tier=pl.when(pl.col("MaximumEfaInterfaces") > 0).then(pl.lit("best")).otherwise(pl.lit("standard")),
         repaired=pl.any_horizontal(*unknown, pl.col("size") < 1024, other, summed & ~near(usual)).fill_null(False),
     )
+
+
+def _disk_kind() -> pl.Expr:
+    """Of disks whose size is known, too."""
+    import polars as pl
+
+    kind, nvme = pl.col("LocalDiskType").str.to_lowercase(), pl.col("NVMeSupported").str.to_lowercase() == "true"
+    named = pl.when(kind == "hdd").then(pl.lit("hdd")).when(nvme.fill_null(False)).then(pl.lit("nvme"))
+    named = named.when(kind == "ssd").then(pl.lit("ssd"))
+    return pl.when((pl.col("LocalDiskSize") > 0).fill_null(False)).then(named)
 
 
 def _facts(names: Iterable[str]) -> pl.DataFrame:

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 PER_PLACE: Final = 4
 """How many offers of a kind are kept in one place: the cheapest wins, the others are for when it refuses."""
-_NAMED: Final = frozenset({"cloud", "region", "zone", "instance_type"})
+_NAMED: Final = {"accelerator": "accelerator_name"} | {
+    name: name for name in ("cloud", "region", "zone", "instance_type")
+}
+"""Conditions that a name meets, and the column with the name."""
 NEAR_MISSES: Final = 3
 
 _Stamp = tuple[tuple[str, int, int], ...]
@@ -139,7 +142,7 @@ class Catalog:
                 continue
             for index, condition in enumerate(asked):
                 others = here.filter(all_of([*asked[:index], *asked[index + 1 :]]))
-                results.append(_nearest(others, condition, getattr(wanted, condition.what, None)))
+                results.append(_nearest(others, condition, wanted))
             if all(each.is_empty() for each in results):
                 met = pl.sum_horizontal(each.holds.fill_null(False).cast(pl.UInt32) for each in asked)
                 results.append(here.with_columns(met=met).sort("met", descending=True).head(NEAR_MISSES).drop("met"))
@@ -370,14 +373,16 @@ def _cheapest_first(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.sort(*by, nulls_last=True)
 
 
-def _nearest(frame: pl.DataFrame, condition: Condition, asked: object) -> pl.DataFrame:
+def _nearest(frame: pl.DataFrame, condition: Condition, wanted: Requirement) -> pl.DataFrame:
     """Rows that lack just this, the nearest first, each kind of thing once; of names those spelled most alike."""
     lacking = frame.filter(~condition.holds.fill_null(False))
-    if condition.what in _NAMED and isinstance(asked, str):
-        each = _cheapest_first(lacking).unique(condition.what, keep="first", maintain_order=True)
-        like = [SequenceMatcher(None, asked, name or "").ratio() for name in each.get_column(condition.what)]
+    named = _NAMED.get(condition.what)
+    asked = getattr(wanted, named) if named else None
+    if named and asked is not None:
+        each = _cheapest_first(lacking).unique(named, keep="first", maintain_order=True).drop_nulls(named)
+        like = [SequenceMatcher(None, asked.lower(), name.lower()).ratio() for name in each.get_column(named)]
         alike = sorted(range(len(like)), key=lambda index: -like[index])
-        return each[alike[:NEAR_MISSES]]
+        return each[alike[:NEAR_MISSES]] if alike else _cheapest_first(lacking).head(NEAR_MISSES)
     if condition.nearest is None:
         return _cheapest_first(lacking).unique("instance_type", keep="first", maintain_order=True).head(NEAR_MISSES)
     return lacking.sort(condition.nearest, descending=True, nulls_last=True).head(NEAR_MISSES)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from styx.driver import CatalogRow
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Of the Parquet cache; a file of another version is rebuilt."""
 
 COLUMNS: Final[Mapping[str, str]] = {
@@ -34,6 +34,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "accelerator_memory_gib": "number",
     "accelerator_vendor": "text",
     "local_disk_gib": "number",
+    "local_disk_kind": "text",
     "usd_per_hour": "number",
     "network_tier": "text",
     "features": "json",

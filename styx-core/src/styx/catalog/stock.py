@@ -17,7 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from styx.catalog.cache import CacheFile, Damaged, FileFacts, cache_file, frame_of
-from styx.catalog.schema import fault_of, key_of
+from styx.catalog.schema import SCHEMA_VERSION, fault_of, key_of
 from styx.catalog.snapshot import read_snapshot
 from styx.driver import CatalogRow, CatalogSource, Cloud
 from styx.errors import PluginError, StyxError
@@ -223,7 +223,10 @@ class Stock:
                 f"the catalog of {layer.file.cloud} was damaged ({reason}), and there is nothing to make it again from",
                 hint=f"styx catalog refresh --from PATH_OR_URL --cloud {layer.file.cloud}",
             )
-        self.hub.report(f"the catalog file {layer.file.path} was damaged ({reason}); it was made again {again}")
+        outdated = noted is not None and noted.schema_version != SCHEMA_VERSION
+        if not (outdated and noted is not None and noted.origin == facts.origin):  # as after any upgrade
+            what = "is of another version of Styx" if outdated else f"was damaged ({reason})"
+            self.hub.report(f"the catalog file {layer.file.path} {what}; it was made again {again}")
         return facts
 
     # sources -----------------------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ TABLE: Final[Mapping[str, Status]] = {
     "resources.ephemeral_storage": _YES,
     "resources.disk_tier": Executed(lambda features: features.disk_tiers, "the place has one kind of disk"),
     "resources.network_tier": _YES,
-    "resources.local_disk": Refused("no cloud of this release lists local disks"),
+    "resources.local_disk": _YES,
     "resources.max_hourly_cost": _YES,
     "resources.image_id": _YES,
     "resources.image_id.docker": Executed(

@@ -79,7 +79,8 @@ class Resources(Model):
     network_tier: Annotated[str, BeforeValidator(choice(NETWORK_TIERS))] | None = None
     """`best` asks for the fastest network between nodes (RDMA, EFA, GPUDirect) that the place offers."""
     local_disk: Annotated[LocalDisk, AsText] | None = None
-    """Disks inside the machine: `nvme`, `ssd:300`, `nvme:1000+`."""
+    """Disks inside the machine, all together: `nvme` (100 GB or more), `ssd:300`, `nvme:1000+`. Only machine types with
+    them are considered; the disks come as the cloud gives them, often without a file system."""
     max_hourly_cost: MaxHourlyCost | None = None
     """The most that one node may cost, in US dollars per hour."""
     image_id: ImageRequest | None = None

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from styx.driver import CatalogRow, Value
+from styx.models.suggest import did_you_mean
 from styx.optimizer.candidates import FeaturesOf, Gathered, Offers, gather
 from styx.optimizer.fit import all_checks
 from styx.optimizer.graph import GraphProblem, GraphTask
 from styx.optimizer.plan import GraphPlan, no_features, plan_gathered
 from styx.optimizer.problem import Choice, Loser, Requirement
 from styx.optimizer.reasons import described, why_none
-from styx.units import number_text
+from styx.units import format_duration, number_text
 
 NearMisses = Callable[[Requirement, int], Sequence[CatalogRow]]
 """Offers that answer a requirement, for so many nodes, but for one thing."""
@@ -131,7 +132,7 @@ def _without_bounds(problem: GraphProblem) -> Iterator[tuple[str, GraphProblem]]
     if problem.budget_usd is not None:
         yield f"without the budget of ${number_text(problem.budget_usd)}", without(budget_usd=None)
     if problem.deadline_s is not None:
-        yield f"without the deadline of {number_text(problem.deadline_s / 3600)} h", without(deadline_s=None)
+        yield f"without the deadline of {format_duration(problem.deadline_s)}", without(deadline_s=None)
     if problem.max_usd_per_hour is not None:
         cap = number_text(problem.max_usd_per_hour)
         yield f"without the cap of ${cap} per hour for all tasks", without(max_usd_per_hour=None)
@@ -171,9 +172,9 @@ def _without_wishes(problem: GraphProblem) -> Iterator[tuple[str, GraphProblem]]
 def _reliefs(tasks: Sequence[GraphTask]) -> Iterator[tuple[str, dict[str, Any]]]:
     wanted = [each for task in tasks for each in task.alternatives]
     if all(each.use_spot for each in wanted):
-        yield "on-demand instead of spot", {"use_spot": False}
+        yield "with on-demand instead of spot", {"use_spot": False}
     elif not any(each.use_spot for each in wanted):
-        yield "spot instead of on-demand", {"use_spot": True}
+        yield "with spot instead of on-demand", {"use_spot": True}
     caps = {each.max_usd_per_hour for each in wanted} - {None}
     if caps:
         most = max(cap for cap in caps if cap is not None)
@@ -222,7 +223,11 @@ def _why_empty(
 ) -> Iterator[Loser]:
     """For each alternative of a task that nothing answers: the one requirement that stands in the way."""
     enabled = {(place.cloud, place.region) for place in problem.places}
+    clouds = sorted({cloud for cloud, _ in enabled})
     for wanted in task.alternatives:
+        if wanted.cloud is not None and wanted.cloud not in clouds:
+            yield Loser(what=f"{task.name}: {wanted.label}", reason=_not_looked_at(wanted.cloud, clouds))
+            continue
         rows = near_misses(wanted, task.num_nodes) if near_misses else _relaxed_rows(wanted, offers)
         here = [row for row in rows if (row.cloud, row.region) in enabled]
         checks = all_checks(wanted, task.num_nodes, features_of)
@@ -233,6 +238,12 @@ def _why_empty(
         else:
             reason = why_none(checks, here)
         yield Loser(what=f"{task.name}: {wanted.label}", reason=reason)
+
+
+def _not_looked_at(cloud: str, clouds: Sequence[str]) -> str:
+    near = did_you_mean(cloud, clouds)
+    told = f"{cloud} is not among the clouds of this plan, which are {', '.join(clouds)}"
+    return f"{told}; {near}" if near else told
 
 
 def _relaxed_rows(wanted: Requirement, offers: Offers) -> list[CatalogRow]:
@@ -250,6 +261,10 @@ def _relaxed_rows(wanted: Requirement, offers: Offers) -> list[CatalogRow]:
         {"max_usd_per_hour": None},
         {"network_tier": None},
         {"arch": None},
+        {"local_disk_gib": None},
+        {"image_regions": ()},
+        {"disk_tier": False},
+        {"volumes": False},
         {"ports": False},
         {"image": False},
         {"docker": False},
@@ -264,13 +279,16 @@ def _relaxed_rows(wanted: Requirement, offers: Offers) -> list[CatalogRow]:
 def _why_together(plan: GraphPlan, found: Sequence[WhatIf]) -> Loser:
     """Every task could run somewhere, but not under the bounds on all of them."""
     helps = [each for each in found if each.feasible and each.binds]
+    what = plan.tasks[0].name if len(plan.tasks) == 1 else "all tasks together"
     if plan.status == "unknown":
-        return Loser(what="the whole graph", reason="no plan was found in time; give the search more of it")
+        return Loser(what=what, reason="no plan was found in time; give the search more of it")
     if not helps:
-        return Loser(what="the whole graph", reason="no single bound stands in the way: several do together")
+        return Loser(what=what, reason="no single bound stands in the way: several do together")
     told = []
     for each in helps:
-        needs = [] if each.usd_total is None else [f"${each.usd_total:.2f}"]
-        needs += [] if each.seconds_total is None else [f"{each.seconds_total / 3600:.2f} h"]
-        told.append(f"{each.what} there is a plan of {' and '.join(needs) or 'unknown cost'}")
-    return Loser(what="the whole graph", reason="; ".join(told))
+        costs = "of unknown cost" if each.usd_total is None else f"for ${each.usd_total:.2f}"
+        takes = (
+            "" if each.seconds_total is None else f" that takes {number_text(round(each.seconds_total / 3600, 2))} h"
+        )
+        told.append(f"{each.what} there is a plan {costs}{takes}")
+    return Loser(what=what, reason="; ".join(told))

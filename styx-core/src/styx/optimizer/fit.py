@@ -6,7 +6,7 @@ disk is made to that size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,9 @@ from styx.units import number_text
 
 SPOT_MARKETS: Final = frozenset({Market.SPOT, Market.BID})
 """Markets whose machines may be taken away."""
+DISK_KINDS: Final[Mapping[str, tuple[str, ...]]] = {"nvme": ("nvme",), "ssd": ("ssd", "nvme")}
+"""What will do for each kind of local disk."""
+DISK_TOLERANCE_GIB: Final = 0.5
 MEMORY_TOLERANCE_GIB: Final = 0.5
 """How far the memory of an accelerator may be from one that was asked for exactly."""
 
@@ -41,7 +44,7 @@ class Check:
         """`needs 8 x H100; the largest here has 4`, over rows that fail this check."""
         if self.rank is not None:
             return f"needs {self.need}; the nearest has {self.has(max(rows, key=self.rank))}"
-        seen = sorted({self.has(row) for row in rows})
+        seen = sorted(dict.fromkeys(map(self.has, rows)), key=lambda text: text.startswith("no "))  # as they came
         shown = ", ".join(seen[:3]) + (", ..." if len(seen) > 3 else "")
         return f"needs {self.need}; there is {shown}"
 
@@ -58,6 +61,15 @@ def place_checks(wanted: Requirement) -> list[Check]:
         for field, value in pairs
         if value is not None
     ]
+    if wanted.image_regions:
+        regions = ", ".join(wanted.image_regions)
+        checks.append(
+            Check(
+                f"a region that image_id names an image for ({regions})",
+                lambda row: row.region in wanted.image_regions,
+                lambda row: _where("region", row),
+            )
+        )
     if wanted.zone is not None:
         checks.append(Check(f"zone {zone_text(wanted)}", wanted.in_zone, lambda row: _where("zone", row)))
     return checks
@@ -89,6 +101,8 @@ def machine_checks(wanted: Requirement) -> list[Check]:
         checks.append(_amount("GiB of memory", wanted.memory_gib, wanted.memory_exact, lambda row: row.memory_gib))
     if wanted.memory_per_vcpu is not None:
         checks.append(_amount("GiB of memory per vCPU", wanted.memory_per_vcpu, False, _memory_per_vcpu))
+    if wanted.local_disk_gib is not None:
+        checks.append(_local_disk_check(wanted, wanted.local_disk_gib))
     if wanted.network_tier == "best":
         checks.append(
             Check("the best network tier", lambda row: row.network_tier == "best", lambda row: row.network_tier)
@@ -123,11 +137,13 @@ def market_checks(wanted: Requirement) -> list[Check]:
 
 
 def feature_checks(wanted: Requirement, num_nodes: int, features_of: Callable[[CatalogRow], FeatureSet]) -> list[Check]:
-    """What the place must be able to do: several nodes, ports, images."""
+    """What the place must be able to do: several nodes, ports, images, disks."""
     asked: tuple[tuple[bool, str, str, Callable[[FeatureSet], bool]], ...] = (
         (num_nodes > 1, f"{num_nodes} nodes in one cluster", "single nodes only", lambda can: can.multi_node),
         (wanted.ports, "open ports", "no way to open ports", lambda can: can.ports != "never"),
         (wanted.image, "the machine image named", "its own images only", lambda can: can.custom_image),
+        (wanted.disk_tier, "a disk of the tier named", "one kind of disk", lambda can: can.disk_tiers),
+        (wanted.volumes, "named volumes", "no way to mount them", lambda can: can.volumes),
         (wanted.docker, "a docker image", "no way to run one", lambda can: can.container != "none"),
     )
     return [
@@ -216,7 +232,8 @@ def _accelerator_checks(wanted: Requirement) -> list[Check]:
         return memory is None or _has_memory(row, memory, wanted.accelerator_memory_exact)
 
     what = name or _accelerator_words(vendor, memory, wanted.accelerator_memory_exact)
-    checks = [Check(f"{what}{_misspelt(name)}" if name else f"an {what}", of_the_kind, accelerators_text)]
+    has = accelerators_text if memory is None else _with_memory
+    checks = [Check(f"{what}{_misspelt(name)}" if name else f"an {what}", of_the_kind, has)]
     if count > 1:
         checks.append(
             Check(
@@ -229,13 +246,16 @@ def _accelerator_checks(wanted: Requirement) -> list[Check]:
     return checks
 
 
+def _with_memory(row: CatalogRow) -> str:
+    size = row.accelerator_memory_gib
+    return accelerators_text(row) + (f" of {number_text(size)} GiB" if size is not None else "")
+
+
 def _misspelt(name: str) -> str:
     """A near name in brackets, for one that nobody knows."""
-    from styx.models.acceleratornames import ACCELERATORS
-    from styx.models.accelerators import accelerator_facts
-    from styx.models.suggest import did_you_mean
+    from styx.models.accelerators import accelerator_facts, accelerator_suggestion
 
-    near = None if accelerator_facts(name) else did_you_mean(name, ACCELERATORS)
+    near = None if accelerator_facts(name) else accelerator_suggestion(name)
     return f" ({near})" if near else ""
 
 
@@ -267,6 +287,27 @@ def _amount(what: str, wanted: float, exact: bool, of: Callable[[CatalogRow], fl
         return float("-inf") if amount is None else -abs(amount - wanted)
 
     return Check(f"{'exactly ' if exact else ''}{number_text(wanted)} {what}", passes, has, rank)
+
+
+def _local_disk_check(wanted: Requirement, gib: float) -> Check:
+    exact, kind = wanted.local_disk_exact, wanted.local_disk_kind
+    size = f"{'exactly ' if exact else ''}{number_text(gib)} GiB of local {'NVMe' if kind == 'nvme' else ''}"
+
+    def passes(row: CatalogRow) -> bool:
+        has = row.local_disk_gib
+        if has is None or (kind is not None and row.local_disk_kind not in DISK_KINDS[kind]):
+            return False
+        return abs(has - gib) < DISK_TOLERANCE_GIB if exact else has >= gib
+
+    def has(row: CatalogRow) -> str:
+        if row.local_disk_gib is None:
+            return "no local disk that is known of"
+        return f"{number_text(row.local_disk_gib)} GiB of {row.local_disk_kind or 'unknown kind'}"
+
+    def rank(row: CatalogRow) -> float:
+        return float("-inf") if row.local_disk_gib is None else -abs(row.local_disk_gib - gib)
+
+    return Check(f"{size}{' ' if kind == 'nvme' else ''}{'SSD' if kind == 'ssd' else 'disk'}", passes, has, rank)
 
 
 def _memory_per_vcpu(row: CatalogRow) -> float | None:

@@ -141,7 +141,7 @@ def _told(
                 choices=choices,
                 starts_s=(ends[number] - chosen[number].ms) / 1000,
                 ends_s=ends[number] / 1000,
-                losers=(*each.losers, *_beaten(choices)),
+                losers=(*each.losers, *_beaten(choices, _mates(problem, task))),
             )
         )
     transfers = [
@@ -231,14 +231,14 @@ class _Comparison:
         return listed
 
     def _keeping_bounds(self, task: int, listed: list[int]) -> list[int]:
-        """In the plan's own order; what breaks a bound comes last. Groups may break: a failover moves them whole."""
+        """In the plan's own order; what breaks a bound comes last, and what leaves its group (alone) before that."""
         keys = {}
         for i in listed:
             changed = list(self.picks)
             changed[task] = i
             totals = evaluate(self.model, changed)
-            broken = sum(not each.startswith("group ") for each in totals.broken)
-            keys[i] = (broken > 0, *totals.key(self.model.by_time))
+            groups = [each.startswith("group ") for each in totals.broken]
+            keys[i] = (not all(groups), any(groups), *totals.key(self.model.by_time))
         return sorted(listed, key=keys.__getitem__)
 
     def _moved(self, task: int, site: int) -> float:
@@ -287,7 +287,12 @@ def _choices(
     return tuple(choices)
 
 
-def _beaten(choices: Sequence[Choice]) -> list[Loser]:
+def _mates(problem: GraphProblem, task: GraphTask) -> str:
+    """The tasks that this one must be near to."""
+    return ", ".join(name for group in problem.together if task.name in group for name in group if name != task.name)
+
+
+def _beaten(choices: Sequence[Choice], mates: str = "") -> list[Loser]:
     """The best of every other cloud, and by how much it lost."""
     first = choices[0]
     seen = {first.place.cloud}
@@ -296,11 +301,11 @@ def _beaten(choices: Sequence[Choice]) -> list[Loser]:
         if choice.place.cloud in seen:
             continue
         seen.add(choice.place.cloud)
-        losers.append(Loser(what=choice.place.cloud, reason=_why_beaten(first, choice)))
+        losers.append(Loser(what=choice.place.cloud, reason=_why_beaten(first, choice, mates)))
     return losers
 
 
-def _why_beaten(first: Choice, choice: Choice) -> str:
+def _why_beaten(first: Choice, choice: Choice, mates: str) -> str:
     what = f"the best there is {described(choice.offer)}"
     if choice.usd_per_hour is None:
         return f"{what}, whose price is not known"
@@ -309,7 +314,8 @@ def _why_beaten(first: Choice, choice: Choice) -> str:
     if choice.requirement != first.requirement and choice.more_usd < 0:
         return f"{what}, which answers {choice.requirement}, a later wish than {first.requirement}"
     if choice.more_usd < 0:
-        return f"{what}: ${-choice.more_usd:.2f} cheaper, but it breaks a bound or goes against a preference"
+        but = f"it is not in one region with {mates}" if mates else "it breaks a bound or goes against a preference"
+        return f"{what}: ${-choice.more_usd:.2f} cheaper, but {but}"
     if choice.more_usd < 0.005:
         return f"{what}, at the same cost"
     machine = choice.usd_per_hour - first.usd_per_hour

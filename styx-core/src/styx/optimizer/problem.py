@@ -100,10 +100,21 @@ class Requirement(Value):
     memory_exact: bool = False
     memory_per_vcpu: float | None = None
     disk_gib: float | None = None
+    disk_tier: bool = False
+    """A root disk of a tier that the user chose."""
+    volumes: bool = False
+    """Named volumes."""
+    local_disk_gib: float | None = None
+    """Of all disks inside the machine."""
+    local_disk_exact: bool = False
+    local_disk_kind: Literal["nvme", "ssd"] | None = None
+    """An `nvme` disk is an `ssd` as well."""
     use_spot: bool = False
     max_usd_per_hour: float | None = None
     ports: bool = False
     image: bool = False
+    image_regions: tuple[str, ...] = ()
+    """The only regions that the image is named for; empty: any."""
     docker: bool = False
     network_tier: str | None = None
     arch: str | None = None

@@ -273,7 +273,9 @@ def _task(name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds:
     return GraphTask(
         name=name,
         num_nodes=task.num_nodes,
-        alternatives=tuple(_on(planning.requirement(each), arch) for each in task.resources.alternatives()),
+        alternatives=tuple(
+            _on(planning.requirement(each, volumes=bool(task.volumes)), arch) for each in task.resources.alternatives()
+        ),
         ordered=task.resources.is_ordered,
         hours=options.hours.get(name, options.hours.get(EVERY_TASK, 1.0)),
         hours_on={**options.hours_on.get(EVERY_TASK, {}), **options.hours_on.get(name, {})},

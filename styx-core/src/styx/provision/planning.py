@@ -29,10 +29,12 @@ RETRY_S: Final = 5.0
 """The longest pause after which a check is tried once more."""
 
 
-def requirement(wanted: Resources) -> Requirement:
-    """One alternative in the planner's terms."""
+def requirement(wanted: Resources, *, volumes: bool = False) -> Requirement:
+    """One alternative in the planner's terms; `volumes`: of a task that mounts some."""
+    from styx.models.executed import EVERYWHERE
+
     accelerator, infra = wanted.accelerator, wanted.infra
-    cpus, memory = wanted.cpus, wanted.memory
+    cpus, memory, disk, image = wanted.cpus, wanted.memory, wanted.local_disk, wanted.image_id
     return Requirement(
         label=label(wanted),
         cloud=infra.cloud if infra else None,
@@ -50,11 +52,17 @@ def requirement(wanted: Resources) -> Requirement:
         memory_exact=bool(memory and memory.gib is not None and not memory.at_least),
         memory_per_vcpu=memory.per_cpu_gib if memory else None,
         disk_gib=wanted.disk_size,
+        volumes=volumes,
+        disk_tier=wanted.disk_tier not in (None, *EVERYWHERE["resources.disk_tier"]),
+        local_disk_gib=disk.size_gib if disk else None,
+        local_disk_exact=bool(disk and not disk.at_least),
+        local_disk_kind=disk.mode if disk else None,
         use_spot=bool(wanted.use_spot),
         max_usd_per_hour=wanted.max_hourly_cost,
         ports=bool(wanted.ports),
-        image=bool(wanted.image_id and (wanted.image_id.machine or wanted.image_id.machine_by_region)),
-        docker=bool(wanted.image_id and wanted.image_id.docker),
+        image=bool(image and (image.machine or image.machine_by_region)),
+        image_regions=tuple(image.machine_by_region) if image and not image.machine else (),
+        docker=bool(image and image.docker),
         network_tier=wanted.network_tier,
     )
 
@@ -67,6 +75,7 @@ def label(wanted: Resources) -> str:
         wanted.instance_type,
         f"cpus={wanted.cpus}" if wanted.cpus else None,
         f"mem={wanted.memory}" if wanted.memory else None,
+        f"local_disk={wanted.local_disk}" if wanted.local_disk else None,
         "spot" if wanted.use_spot else None,
     ]
     return " ".join(part for part in parts if part) or "any machine"
