@@ -95,6 +95,16 @@ def test_a_record_is_what_typing_makes(kind):
         one.name = "b"
 
 
+def test_a_record_without_fields_is_left_to_typing():
+    class Empty(lean.NamedTuple):
+        """Nothing."""
+
+        def size(self):
+            return len(self)
+
+    assert (Empty(), Empty().size(), Empty.__doc__) == ((), 0, "Nothing.")
+
+
 def test_a_typed_dict_is_a_dict_with_annotations():
     class View(lean.TypedDict, total=False):
         state: str

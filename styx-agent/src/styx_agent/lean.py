@@ -46,6 +46,11 @@ else:
         def __new__(cls, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> type:
             if not bases:
                 return super().__new__(cls, name, bases, space)
+            if "__annotations__" not in space:  # no fields, or a Python that keeps them elsewhere
+                import types
+                import typing
+
+                return types.new_class(name, (typing.NamedTuple,), exec_body=lambda own: own.update(space))
             fields = space["__annotations__"]
             defaults = [space.pop(field) for field in fields if field in space]
             made = namedtuple(name, fields, defaults=defaults, module=space["__module__"])

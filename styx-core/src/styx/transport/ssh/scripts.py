@@ -34,7 +34,10 @@ WITH_ENV = 'eval "$(dd bs=1 count="$1" 2>/dev/null)"; shift; exec "$@"'
 
 _RECEIVE = """
 import os, sys
-from _frozen_importlib_external import MAGIC_NUMBER
+try:
+    from _frozen_importlib_external import MAGIC_NUMBER
+except ImportError:
+    from importlib.util import MAGIC_NUMBER
 path = sys.argv[1]
 if os.path.isfile(path):
     os.write(1, b'have\\n')
