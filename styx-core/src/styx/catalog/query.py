@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import SequenceMatcher
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -23,6 +23,8 @@ from styx.driver import CatalogRow, FeatureSet, HasZones, OfferQuery, Place, Quo
 from styx.errors import PluginError, StyxError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
     from styx.optimizer.problem import Requirement
@@ -36,6 +38,7 @@ _NAMED: Final = {"accelerator": "accelerator_name"} | {
 }
 """Conditions that a name meets, and the column with the name."""
 NEAR_MISSES: Final = 3
+_LOOK: Final = timedelta(seconds=1)
 
 _Stamp = tuple[tuple[str, int, int], ...]
 
@@ -59,6 +62,15 @@ class _Held:
         return [self.made[number] for number in numbers]
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """The files of some clouds as they were found."""
+
+    at: datetime
+    folder: int | None
+    files: list[list[CacheFile]]
+
+
 class Catalog:
     """What all clouds sell.
 
@@ -74,6 +86,7 @@ class Catalog:
     ) -> None:
         self.hub = hub
         self.stock = Stock(folders.catalog_dir(), hub, guard, now)
+        self._looked: dict[tuple[str, ...], _Looked] = {}
         self._held: dict[tuple[tuple[str, ...], bool], _Held] = {}
         self._known_features: dict[str, FeatureSet] = {}
 
@@ -289,11 +302,21 @@ class Catalog:
                     layer.file.check() if layer.file.size() else None
                 except Damaged as damage:
                     self.stock.mend(layer, damage.reason)
-            held = _read(self._files(clouds), spot)
+            held = _read(self._look_for(clouds), spot)
         self._held[clouds, spot] = held
         return held
 
-    def _files(self, clouds: Iterable[str]) -> list[list[CacheFile]]:
+    def _files(self, clouds: tuple[str, ...]) -> list[list[CacheFile]]:
+        """Their files. A plan asks often: they are looked for again after a second, or when the folder has changed."""
+        now = self.stock.now()
+        known = self._looked.get(clouds)
+        if known is not None and known.folder == _changed(self.stock.folder) and timedelta() <= now - known.at < _LOOK:
+            return known.files
+        files = self._look_for(clouds)
+        self._looked[clouds] = _Looked(now, _changed(self.stock.folder), files)
+        return files
+
+    def _look_for(self, clouds: Iterable[str]) -> list[list[CacheFile]]:
         files: list[list[CacheFile]] = []
         failure: StyxError | None = None
         for cloud in clouds:
@@ -305,6 +328,14 @@ class Catalog:
         if failure is not None and not files:
             raise failure
         return files
+
+
+def _changed(folder: Path) -> int | None:
+    """When a file was last put into a folder, or taken from it."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _stamp(files: Iterable[Iterable[CacheFile]]) -> _Stamp:
