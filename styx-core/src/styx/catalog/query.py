@@ -58,7 +58,8 @@ class _Held:
     def take(self, numbers: Sequence[int]) -> list[CatalogRow]:
         """Rows as objects."""
         missing = [number for number in numbers if number not in self.made]
-        self.made.update(zip(missing, rows_of(self.rows[missing]), strict=True))
+        if missing:
+            self.made.update(zip(missing, rows_of(self.rows[missing]), strict=True))
         return [self.made[number] for number in numbers]
 
 
@@ -131,10 +132,10 @@ class Catalog:
         picked = rows.filter(all_of(asked)).group_by(by).agg(pl.col("nr").head(per_place)).explode("nr").collect()
         numbers = picked.get_column("nr")
         chosen = _cheapest_first(held.rows[numbers].with_columns(nr=numbers))
-        special = one_of("accelerator_name", keep) | one_of("instance_type", keep)
-        first = pl.int_range(pl.len()).over("place") < per_place
-        winners = chosen.filter(first | special.fill_null(False)) if keep else chosen.filter(first)
-        return held.take(winners.get_column("nr").to_list())
+        winners = pl.int_range(pl.len()).over("place") < per_place
+        if keep:
+            winners |= (one_of("accelerator_name", keep) | one_of("instance_type", keep)).fill_null(False)
+        return held.take(chosen.filter(winners).get_column("nr").to_list())
 
     def near_misses(self, wanted: Requirement, places: Sequence[Place], *, num_nodes: int = 1) -> list[CatalogRow]:
         """Offers that answer all of the requirement but one condition, the nearest of each: for saying what kills it.
