@@ -219,10 +219,7 @@ class Agent:
 
 def _load_rest() -> None:
     """What no start needs, but jobs and a node's end: now, for an upgrade of the node's Python may take it away."""
-    import shlex  # noqa: F401
-    import shutil  # noqa: F401
     import subprocess  # noqa: F401
-    import traceback  # noqa: F401
 
 
 def _lives(seen: dict[int, processes.Process], pid: int, start: object) -> bool:
