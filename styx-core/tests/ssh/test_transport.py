@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
+import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,6 +22,8 @@ from styx.errors import DeadlineExceeded
 from styx.transport.base import write_all
 from styx.transport.ssh import scripts
 from styx.transport.ssh.connection import Gate
+from styx.transport.ssh.sockets import dial, kernel_round_trip_s
+from styx.transport.ssh.transport import _Lines
 
 pytestmark = pytest.mark.debian("openssh-server", "sshd")
 
@@ -44,6 +49,34 @@ def test_streams_are_unbuffered(sshd, client):
     assert channel.wait(10) == 0
     channel.close()
     channel.close()
+
+
+def test_a_line_that_is_read_leaves_what_follows_it(sshd, client):
+    channel = client.transport(sshd.reach(host_key=sshd.host_key)).open(("printf", "first\\nsecond\\nrest"))
+    lines = _Lines(channel)
+    assert (lines.next(30), lines.next(30)) == ("first", "second")
+    rest = b""
+    while data := channel.stdout.read(3):
+        assert len(data) <= 3
+        rest += data
+    assert rest == b"rest"
+    assert lines.next(30) is None
+    channel.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what the kernel saw")
+def test_a_busy_client_does_not_take_a_near_host_for_a_far_one(sshd, client, monkeypatch):
+    def late(hop):
+        made = dial(hop)
+        time.sleep(0.2)
+        return made
+
+    monkeypatch.setattr("styx.transport.ssh.login.dial", late)
+    node = client.transport(sshd.reach(host_key=sshd.host_key))
+    assert 0 < client.logins.login(node.route, "styx-a-00000001/0").round_trip_s < 0.2
+    one, other = socket.socketpair()
+    with one, other:
+        assert kernel_round_trip_s(one) == math.inf
 
 
 def test_a_write_after_the_end_of_the_command_is_an_os_error(sshd, client):
