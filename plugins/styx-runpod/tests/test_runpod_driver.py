@@ -303,6 +303,21 @@ def test_disks_cost_what_the_list_says(tmp_path, cloud, clock):
     assert driver.disk_price(next(iter(driver.check().places)), gpu, None, None).gib == 50  # what it makes unasked
 
 
+def test_a_task_may_name_a_data_center(harness, cloud):
+    driver = harness.driver()
+    (america,) = [place for place in driver.check().places if place.region == "US"]
+    assert driver.zone_named(america, "US-KS-2", ask=True) == "US-KS-2"
+    for name, ask in (("EU-RO-1", False), ("US-XX-9", True)):
+        with pytest.raises(UnsupportedError, match=f"no data center {name} in US"):
+            driver.zone_named(america, name, ask=ask)
+    place = america.model_copy(update={"zone": "US-KS-2"})
+    rows = [row for row in harness.rows(driver) if sold_in(row, america)]
+    request = order(driver, rows[0], place)
+    (node,) = steps.up(harness, driver, request)
+    assert node.place == place
+    assert [pod.center for pod in cloud.pods() if pod.name.startswith(request.cluster)] == ["US-KS-2"]
+
+
 def test_no_key_of_the_account_goes_to_a_pod(harness, cloud):
     driver = harness.driver()
     request = harness.request(driver)

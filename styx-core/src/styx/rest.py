@@ -375,8 +375,16 @@ def with_those_to_come(
 ) -> list[Node]:
     """What is listed, and those pending nodes of the place that the engine remembers and the listing does not show."""
     shown = {one.id for one in listed}
-    missing = [one for one in known if one.id not in shown and one.state is NodeState.PENDING and one.place == place]
+    missing = [
+        one for one in known if one.id not in shown and one.state is NodeState.PENDING and _may_be_in(one.place, place)
+    ]
     return [*listed, *(still_to_come(one, name, now) for one in missing)]
+
+
+def _may_be_in(mine: Place, place: Place) -> bool:
+    """Whether a node's place is this one; a zone that one of the two does not name may be the other's."""
+    same_region = mine.model_copy(update={"zone": place.zone}) == place
+    return same_region and (mine.zone is None or place.zone is None or mine.zone == place.zone)
 
 
 def credential_file(path: Path, *, hint: str) -> str | None:

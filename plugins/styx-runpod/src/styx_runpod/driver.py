@@ -25,6 +25,7 @@ from styx.plugin import (
     DriverError,
     EndsItself,
     FeatureSet,
+    HasZones,
     Identity,
     Limits,
     Market,
@@ -69,7 +70,7 @@ class RunPodConfig(DriverConfig):
     """Id of a registry credential of your account, for images that are not public. Not for bids."""
 
 
-class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
+class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, HasZones, ReportsQuota):
     """Containers with GPUs in the Secure Cloud: the docker image is the machine. Ports are fixed when it is made."""
 
     name = "runpod"
@@ -121,6 +122,17 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, ReportsQuota):
         return DiskPrice(
             usd=DISK_USD * size + kept, usd_stopped=2 * kept, gib=size, as_of=DISKS_AS_OF, source=DISKS_SOURCE
         )
+
+    def zone_named(self, place: Place, name: str, *, ask: bool) -> str:
+        """A data center of the country."""
+        if prices.country(name) != place.region:
+            raise UnsupportedError(
+                f"RunPod has no data center {name} in {place.region}: they have names like US-TX-3, EU-RO-1, CA-MTL-1"
+            )
+        there = self._centers(place.region) if ask else [name]
+        if name not in there:
+            raise UnsupportedError(f"RunPod has no data center {name} in {place.region} but {', '.join(there)}")
+        return name
 
     def snapshot(self) -> Path:
         """The rows shipped in the wheel."""

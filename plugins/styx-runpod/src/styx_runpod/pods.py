@@ -216,7 +216,7 @@ def node(pod: Mapping[str, Any], cluster: str, rank: int, place: Place) -> Node:
         id=pod["id"],
         cluster=cluster,
         rank=rank,
-        place=place,
+        place=place.model_copy(update={"zone": pod["dataCenterId"] or place.zone}),
         state=state,
         token=pod["env"].get("STYX_TOKEN"),
         problem=_PROBLEM if state is NodeState.FAILED else None,
