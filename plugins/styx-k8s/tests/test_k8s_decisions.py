@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -366,3 +369,27 @@ def test_nothing_but_the_plugin_knows_the_cloud() -> None:
         and re.search(r"styx_k8s|[\"']kubernetes[\"']|[\"']k8s[\"']", path.read_text())
     ]
     assert wrong_files == []
+
+
+def test_a_pod_ends_itself_unless_an_agent_in_it_gets_a_lease_in_time(tmp_path):
+    def held(room, first_lease_s):
+        argv = ["sh", "-c", pods.hold(str(room), first_lease_s)]
+        return subprocess.Popen(argv, stderr=subprocess.PIPE, start_new_session=True)
+
+    lonely = held(tmp_path / "lonely", 1.0)
+    _, said = lonely.communicate(timeout=60)
+    assert (lonely.returncode, b"no client came" in said) == (0, True)
+
+    leased = tmp_path / "leased"
+    (leased / "agent").mkdir(parents=True)
+    (leased / "agent" / "lease.json").write_text("{}")
+    for room, first_lease_s in ((leased, 1.0), (tmp_path / "old", None)):
+        kept = held(room, first_lease_s)
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                kept.wait(3)
+            assert int((room / "pid").read_text()) == kept.pid
+            kept.terminate()
+            assert kept.wait(60) == 0  # told to end, as `pods.END` does
+        finally:
+            os.killpg(kept.pid, signal.SIGKILL)  # what it sleeps with goes with the pod, otherwise

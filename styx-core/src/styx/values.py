@@ -356,6 +356,9 @@ class NodeRequest(Value):
     boot_script: str | None = None
     """Run by the machine at each boot, when user data is supported. Until a client has set the machine up, it may end
     the machine by what `self_action` said for "down": a power-off must mean that from the first boot on."""
+    first_lease_s: float | None = None
+    """How long a node may run without a lease of its agent before it ends itself, for clouds that run no boot script:
+    `boot_script` sees to it where there is one."""
     env: dict[str, str] = Field(default_factory=dict)
     """For clouds whose nodes are containers."""
     ports: tuple[int, ...] = ()

@@ -20,10 +20,10 @@ CONTAINER: Final = "node"
 ROOM: Final = "/styx"
 """An empty folder of every pod that any user id can write: the agent, its state, a lent Python."""
 LENT: Final = f"{ROOM}/python/bin/python3"
-HOLD: Final = (
-    f"trap 'exit 0' TERM INT; mkdir -p {ROOM}/home; echo $$ > {ROOM}/pid; while :; do sleep 3600 & wait $!; done"
-)
-"""The pod's first process: ends when it is told to, and with it everything in the pod."""
+LEASE: Final = "agent/lease.json"
+"""In the room of a pod: there as soon as a client has given its agent a lease."""
+GANG_S: Final = 7 * 3600.0
+"""More than any launch waits for nodes."""
 END: Final = ("sh", "-c", f'kill -TERM "$(cat {ROOM}/pid)"')
 LEND: Final = Path(__file__).with_name("lend.sh")
 """Run by the image that lends a Python."""
@@ -40,6 +40,28 @@ def anchor(request: NodeRequest) -> dict[str, Any]:
     """The headless service that gives the pods their names and owns them: its end is theirs."""
     spec = {"clusterIP": "None", "selector": {CLUSTER: request.cluster}, "publishNotReadyAddresses": True}
     return _object("Service", request.cluster, {STORE: request.store, CLUSTER: request.cluster}, spec)
+
+
+def patience_s(request: NodeRequest) -> float | None:
+    """How long a pod waits for its first lease. The first pods of a gang may run for hours until the last one does."""
+    alone = request.count == 1 or request.first_lease_s is None
+    return request.first_lease_s if alone else max(request.first_lease_s or 0.0, GANG_S)
+
+
+def hold(room: str, first_lease_s: float | None) -> str:
+    """The pod's first process: ends when it is told to, and with it everything in the pod.
+
+    Also when no client has given the agent a lease in time: then nobody would ever end the pod.
+    """
+    begin = f"trap 'exit 0' TERM INT; mkdir -p {room}/home; echo $$ > {room}/pid; "
+    if first_lease_s is not None:
+        begin += (
+            f"left={max(1, round(first_lease_s))}; "
+            f"until [ -s {room}/{LEASE} ]; do "
+            '[ "$left" -gt 0 ] || { echo "styx: no client came in time; this pod ends itself" >&2; exit 0; }; '
+            'pause=$((left < 10 ? left : 10)); left=$((left - pause)); sleep "$pause" & wait $!; done; '
+        )
+    return begin + "while :; do sleep 3600 & wait $!; done"
 
 
 def verbatim(text: str) -> str:
@@ -122,7 +144,7 @@ def _container(request: NodeRequest, settings: ContextConfig, resource: str | No
     return {
         "name": CONTAINER,
         "image": request.image.ref if request.image else settings.image,
-        "command": ["sh", "-c", verbatim(HOLD)],
+        "command": ["sh", "-c", verbatim(hold(ROOM, patience_s(request)))],
         "env": [{"name": name, "value": verbatim(value)} for name, value in request.env.items()],
         "resources": {"requests": asked | gpus, "limits": gpus | _only(memory=asked.get("memory"))},
         "ports": [{"containerPort": port} for port in request.ports],

@@ -73,6 +73,7 @@ def node_request(world: World, row: ClusterRow, token: str, choice: Choice, want
         ssh_public_key=login_key(world) if reached_by_ssh else None,
         host_key=host_key(world, row.key) if reached_by_ssh and features.user_data else None,
         boot_script=boot_script(world, row, choice) if reached_by_ssh and features.user_data else None,
+        first_lease_s=first_lease_s(world, row, choice) if reached_by_ssh else None,
         ports=asked.port_numbers() if asked and features.ports != "never" else (),
         disk_gib=asked.disk_size if asked else None,
         disk_tier=asked.disk_tier if asked else None,
