@@ -298,3 +298,19 @@ def use(engine: Engine, kube: Any, spec: Any, made: Any) -> None:
     assert ([each.name for each in found], found[0].size_gib, unreadable) == (["data"], 1.0, [])
     with pytest.raises(NotFound, match="no volume called other"):
         engine.launch(cluster="two", volumes={"/styx/data": "other"})
+
+
+def test_a_pod_whose_client_died_before_it_was_set_up_ends_itself(engine: Engine, kube: Any) -> None:
+    size = ("--infra", "k8s", "--cpus", "0.5", "--memory", "0.5", "--config", "launch.first_lease=4s")
+    client = subprocess.Popen(
+        [str(Path(sys.executable).with_name("styx")), "launch", "-y", "-c", "one", *size, "--", "sleep 900"],
+        env=engine.environ, stdin=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        until(lambda: pod_names(kube))
+    finally:
+        os.killpg(client.pid, signal.SIGKILL)
+        client.wait()
+    until(lambda: all(one["status"].get("phase") == "Succeeded" for one in kube.pods()))
+    engine.client.sweep(delete=True)
+    until(lambda: kube.names() == [])
