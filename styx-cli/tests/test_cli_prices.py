@@ -407,7 +407,10 @@ def test_flags_that_change_one_task_are_refused_for_several(stocked: Home) -> No
 
 
 def test_a_cloud_without_prices_cannot_be_assumed(stocked: Home) -> None:
-    assert stocked("optimize", "x", "--assume-enabled", "zeus", code=78)[1]
+    _, err = stocked("optimize", "x", "--assume-enabled", "shop,zeus", code=2)
+    assert "nothing is known of what zeus sells" in err
+    _, err = stocked("optimize", "x", "--assume-enabled", "shopp", code=2)
+    assert 'did you mean "shop"' in err
 
 
 def test_check_says_honestly_that_a_plugin_only_sells(home: Home) -> None:

@@ -57,7 +57,7 @@ def _row(result: OptimizeResult, index: int, now: datetime) -> list[str]:
         task.accelerators or "-",
         _market(task),
         usd(task.usd_per_hour),
-        f"{details.hours[index]:g}",
+        f"{details.hours[index]:.3g}",
         usd(details.usd[index]),
         span(details.starts_s[index]),
         age(details.as_of[index], now) if details.as_of[index] else "?",

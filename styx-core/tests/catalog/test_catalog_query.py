@@ -336,3 +336,50 @@ def test_a_misspelt_accelerator(catalog):
     assert 'did you mean "H100"' in caught.value.hint
     with pytest.raises(UsageError, match="A100:x"):
         catalog.accelerators(AcceleratorQuery(wanted="A100:x"))
+
+
+def test_what_may_not_be_taken_or_is_wished_for_leaves_room_for_others(catalog):
+    places = [Place(cloud="azure", account="me", region="us-east-1")]
+    wanted = Requirement(label="it", vcpus=4)
+    cheapest = [row.instance_type for row in catalog.candidates(wanted, places)]
+    without = catalog.candidates(wanted, places, keep=cheapest)
+    assert [row.instance_type for row in without[: len(cheapest)]] == cheapest
+    assert len(without) == 2 * len(cheapest)
+    dear = catalog.candidates(wanted, places, per_place=10_000)[-1].instance_type
+    assert dear in {row.instance_type for row in catalog.candidates(wanted, places, keep=[dear])}
+    roomy = Requirement(label="it", memory_gib=32)
+    everything = catalog.candidates(roomy, places, per_place=10_000)
+    found = catalog.candidates(roomy, places, per_place=1, apart=["vcpus"])
+    for most in {row.vcpus for row in everything}:  # the cheapest under any limit
+        (price, *_) = [row.usd_per_hour for row in everything if row.vcpus <= most]
+        assert next(row.usd_per_hour for row in found if row.vcpus <= most) == price
+    assert len(found) < len(everything) / 4
+
+
+def test_memory_alone_asks_for_gpus(tmp_path):
+    folder = tmp_path / "aws"
+    folder.mkdir()
+    head = (
+        "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone"
+    )
+    lines = [
+        "inf2.xlarge,Inferentia2,1,4,16,,0.76,,us-east-1,use1-az1",
+        "g6.xlarge,L4,1,4,16,,0.80,,us-east-1,use1-az1",
+    ]
+    (folder / "vms.csv").write_text("\n".join([head, *lines, ""]))
+    hub = Hub(tmp_path / "home", environ={}, store_id="abc123", user="me")
+    made = Catalog(hub.folders, hub)
+    refresh(made.stock, ("aws",), str(tmp_path))
+    places = [Place(cloud="aws", account="me", region="us-east-1")]
+
+    def found(**asked):
+        wanted = Requirement(label="it", accelerator_count=1, accelerator_memory_gib=24, **asked)
+        rows = made.candidates(wanted, places)
+        checks = all_checks(wanted, 1, lambda row: FeatureSet())
+        everything = made.candidates(Requirement(label="any"), places)
+        assert [row for row in everything if all(check.passes(row) for check in checks)] == rows
+        return [row.accelerator_name for row in rows]
+
+    assert found() == ["L4"]
+    assert found(accelerator_vendor="aws") == ["Inferentia2"]
+    assert {view.name for view in made.accelerators(AcceleratorQuery(wanted="24GB+", infra="aws"))} == {"L4"}

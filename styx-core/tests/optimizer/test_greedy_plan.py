@@ -130,7 +130,7 @@ def test_blocked_places(block, left):
         (want(accelerator_name="B200"), "needs B200; there is 4 x H100, no accelerator"),
         (
             want(accelerator_memory_gib=99),
-            "needs an accelerator of 99 GiB or more; there is 4 x H100 of 80 GiB, no accelerator",
+            "needs a GPU of 99 GiB or more; there is 4 x H100 of 80 GiB, no accelerator",
         ),
         (want(vcpus=32), "needs 32 vCPUs; the nearest has 4 vCPUs"),
         (want(vcpus=3, vcpus_exact=True), "needs exactly 3 vCPUs; the nearest has 4 vCPUs"),

@@ -16,7 +16,7 @@ from styx.models import Task
 from styx.optimizer.failover import block_of
 from styx.optimizer.problem import Limit, Reservation, Selector
 from styx.provision.search import Search
-from styx.provision.wishes import Used, limit_left, reservation_left
+from styx.provision.wishes import Used, configured, limit_left, reservation_left
 
 DRIVER = """
 from styx.plugin import CatalogRow, Driver, FeatureSet, Identity, Place
@@ -134,17 +134,33 @@ def settings(client, **placement):
         ({"prefer": [{"infra": "ibm", "percent": -50, "why": "credits"}]}, "us-south"),
         ({"prefer": [{"infra": "*/us-east", "usd_per_hour": -0.31}]}, "us-east"),
         ({"reserved": [{"infra": "ibm/us-east", "instance_type": "m3", "nodes": 1}]}, "us-east"),
+        ({"reserved": [{"infra": "ibm/us-east", "instance_type": "m6", "nodes": 1}]}, "us-east"),
+        ({"prefer": [{"infra": "ibm/us-east", "instance_type": "m6", "usd_per_hour": -9}]}, "us-east"),
+        ({"exclude": [{"infra": "do", "instance_type": f"m{number}"} for number in range(6)]}, "us-south"),
+        ({"only": [{"infra": "ibm/us-east", "instance_type": "m6"}]}, "us-east"),
         ({"quotas": [{"name": "q", "infra": "do", "of": "vcpus", "most": 7}]}, "us-south"),
     ],
 )
 def test_the_configuration_steers_launches_and_plans_alike(client, placement, first):
-    configured = settings(client, **placement)
+    there = settings(client, **placement)
     try:
         task = Task.from_dict({"run": "true"})
-        assert Search(configured.world, task).plan().choices[0].place.region == first
-        assert configured.optimize(task).tasks[0].region == first
+        assert Search(there.world, task).plan().choices[0].place.region == first
+        assert there.optimize(task).tasks[0].region == first
     finally:
-        configured.close()
+        there.close()
+
+
+def test_a_misspelt_cloud_of_a_wish_is_told(client, monkeypatch):
+    made = settings(client, exclude=[{"infra": "ibn"}], prefer=[{"infra": "ibm"}, {"accelerator": "H100"}])
+    reports = []
+    monkeypatch.setattr(made.world.hub, "report", reports.append)
+    try:
+        configured(made.world)
+    finally:
+        made.close()
+    told = "placement.exclude names ibn, a cloud of which there is neither a plugin nor a catalog"
+    assert reports == [f'{told}; did you mean "ibm"?']
 
 
 def test_what_live_clusters_use_counts_for_quotas_and_reservations():

@@ -9,7 +9,7 @@ from operator import and_, or_
 from typing import TYPE_CHECKING, Final
 
 from styx.driver import FeatureSet, Market
-from styx.models.accelerators import answering
+from styx.models.accelerators import GPU_MAKERS, answering
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,6 +48,13 @@ def one_of(column: str, values: Iterable[str]) -> pl.Expr:
     import polars as pl
 
     return reduce(or_, (pl.col(column) == value for value in values), pl.lit(False))
+
+
+def is_gpu() -> pl.Expr:
+    """Whether an accelerator is one of `GPU_MAKERS`, or of a maker that is not known."""
+    import polars as pl
+
+    return pl.col("accelerator_vendor").is_null() | one_of("accelerator_vendor", GPU_MAKERS)
 
 
 def conditions(
@@ -115,6 +122,8 @@ def _accelerators(wanted: Requirement) -> Iterator[Condition]:
         kind &= one_of("accelerator_name", answering(name))
     if wanted.accelerator_vendor is not None:
         kind &= pl.col("accelerator_vendor") == wanted.accelerator_vendor
+    elif memory is not None:
+        kind &= is_gpu()
     if memory is not None:
         size = pl.col("accelerator_memory_gib")
         kind &= (size - memory).abs() < MEMORY_TOLERANCE_GIB if wanted.accelerator_memory_exact else size >= memory

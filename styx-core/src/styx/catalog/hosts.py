@@ -1,7 +1,7 @@
 """Where hosted catalogs lie: a folder, one file, or an address.
 
 A folder holds `<cloud>/vms.csv`, or versions of that (`v8/<cloud>/vms.csv`, also under `catalogs/`); of several
-versions each cloud's newest counts.
+versions each cloud's newest counts. One cloud's own folder will do as well.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ def find_files(where: Path, cloud: str | None) -> dict[str, Path]:
         return {cloud or where.parent.name: where}
     if not where.is_dir():
         raise NotFound(f"{where} is neither a folder nor a file")
+    if (where / FILE).is_file():
+        return {cloud or where.absolute().name: where / FILE}
     newest: dict[str, tuple[int, Path]] = {}
     for path in sorted([*where.glob(f"*/{FILE}"), *where.glob(f"v*/*/{FILE}"), *where.glob(f"catalogs/v*/*/{FILE}")]):
         version = _VERSION.fullmatch(path.parent.parent.name)

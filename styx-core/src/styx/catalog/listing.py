@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from styx.catalog.cache import Damaged
-from styx.catalog.filters import on_market, one_of
+from styx.catalog.filters import is_gpu, on_market, one_of
 from styx.catalog.results import AcceleratorQuery, AcceleratorView, CatalogInfo, PriceRange
 from styx.errors import NotFound, UsageError
 from styx.models.accelerators import AcceleratorRequest, answering
@@ -152,6 +152,8 @@ def _holds(asked: Asked, zoned: Sequence[str]) -> pl.Expr:
         holds &= one_of("accelerator_name", answering(wanted.name))
     if wanted.vendor is not None:
         holds &= pl.col("accelerator_vendor") == wanted.vendor
+    elif wanted.memory_gib is not None:
+        holds &= is_gpu()
     if wanted.memory_gib is not None:
         memory = pl.col("accelerator_memory_gib")
         exact = (memory - wanted.memory_gib).abs() < _TOLERANCE_GIB

@@ -100,6 +100,7 @@ class Catalog:
         num_nodes: int = 1,
         per_place: int = PER_PLACE,
         keep: Collection[str] = (),
+        apart: Collection[str] = (),
     ) -> list[CatalogRow]:
         """Offers that answer the requirement in these places, cheapest first, unknown prices last.
 
@@ -111,7 +112,9 @@ class Catalog:
             places: Where machines may be made; one without a zone stands for all zones of its region.
             num_nodes: Of the cluster.
             per_place: How many offers are kept in each zone.
-            keep: Accelerators and machine types that are kept beside cheaper ones (where run times differ by them).
+            keep: Accelerators and machine types that are kept beside the cheapest others, where something else than the
+                price counts (run times, wishes, reservations) or they may not be taken at all.
+            apart: Columns of amounts that are limited: what takes less than all that is cheaper is kept, too.
 
         Raises:
             StyxError: No rows can be had of any of these clouds.
@@ -123,19 +126,25 @@ class Catalog:
             return []
         held, asked, open_places = found
         number = pl.int_range(pl.len(), dtype=pl.UInt32)
-        rows = held.rows.lazy().select(*_needed(asked), "place", "accelerator_name", "instance_type", nr=number)
+        needed = dict.fromkeys([*_needed(asked), *apart])
+        rows = held.rows.lazy().select(*needed, "place", "accelerator_name", "instance_type", nr=number)
         if len(open_places) < len(held.places):
             rows = rows.filter(pl.col("place").is_in(open_places))
         by: list[pl.Expr] = [_kind()]
         if keep:
             by.append(pl.when(one_of("instance_type", keep)).then("instance_type").alias("kept"))
-        picked = rows.filter(all_of(asked)).group_by(by).agg(pl.col("nr").head(per_place)).explode("nr").collect()
-        numbers = picked.get_column("nr")
+        fitting = rows.filter(all_of(asked))
+        picked = fitting.group_by(by).agg(pl.col("nr").head(per_place)).explode("nr").select("nr")
+        if apart:
+            picked = pl.concat([picked, fitting.filter(_lean(apart, by)).select("nr")]).unique()
+        numbers = picked.collect().get_column("nr")
         chosen = _cheapest_first(held.rows[numbers].with_columns(nr=numbers))
-        winners = pl.int_range(pl.len()).over("place") < per_place
+        first = pl.int_range(pl.len()).over("place") < per_place
         if keep:
-            winners |= (one_of("accelerator_name", keep) | one_of("instance_type", keep)).fill_null(False)
-        return held.take(chosen.filter(winners).get_column("nr").to_list())
+            special = (one_of("accelerator_name", keep) | one_of("instance_type", keep)).fill_null(False)
+            first = special | ((~special).cast(pl.UInt32).cum_sum().over("place") <= per_place)
+        winners = chosen.filter(first | _lean(apart, ["place"]) if apart else first)
+        return held.take(winners.get_column("nr").to_list())
 
     def near_misses(self, wanted: Requirement, places: Sequence[Place], *, num_nodes: int = 1) -> list[CatalogRow]:
         """Offers that answer all of the requirement but one condition, the nearest of each: for saying what kills it.
@@ -319,15 +328,16 @@ class Catalog:
 
     def _look_for(self, clouds: Iterable[str]) -> list[list[CacheFile]]:
         files: list[list[CacheFile]] = []
-        failure: StyxError | None = None
+        failures: dict[str, StyxError] = {}
         for cloud in clouds:
             try:
                 files.append(self.stock.files(cloud))
             except StyxError as error:
-                failure = failure or error
-                self.hub.report(f"{cloud} is left out of the plan, as its prices can't be had: {error.message}")
-        if failure is not None and not files:
-            raise failure
+                failures[cloud] = error
+        if failures and not files:
+            raise next(iter(failures.values()))
+        for cloud, failed in failures.items():
+            self.hub.report(f"{cloud} is left out of the plan, as its prices can't be had: {failed.message}")
         return files
 
 
@@ -389,6 +399,14 @@ def _numbers_of(table: Iterable[tuple[int, str, str, str | None]], places: Seque
         here = (cloud, region)
         if here in whole or (cloud, region, zone) in zones or (zone is None and here in regions):
             yield number
+
+
+def _lean(amounts: Iterable[str], by: Sequence[pl.Expr | str]) -> pl.Expr:
+    """Whether a row takes less than all cheaper ones of its group; rows are in the order of their prices."""
+    import polars as pl
+
+    less = [pl.col(name) < pl.col(name).cum_min().shift(1).over(*by) for name in amounts]
+    return pl.any_horizontal(*less).fill_null(False)
 
 
 def _kind() -> pl.Expr:

@@ -36,7 +36,8 @@ def refresh(
 
     Raises:
         NotFound: A cloud that was named has no plugin, or `source` has no file for it.
-        UsageError: One file for several clouds.
+        UsageError: One file for several clouds, or a cloud that keeps no prices.
+        CatalogRefused: No cloud's file could be read from an address.
     """
     jobs = _from_vendors(stock, clouds) if source is None else _from_hosted(stock, clouds, source)
 
@@ -52,6 +53,9 @@ def refresh(
     missing = [each for each in results if not each.ok and each.message == _ABSENT]
     if len(missing) == len(results) and source is not None:
         raise NotFound(f"{source} has none of {', '.join(each.cloud for each in results[:5])}, ...")
+    if len(results) > 1 and not clouds and source is not None and is_address(source) and not any(r.ok for r in results):
+        first = next(each for each in results if each.message != _ABSENT)
+        raise CatalogRefused(f"nothing could be read from {source}: {first.message}", hint=first.hint)
     wanted = set(clouds)
     return [each for each in results if each.message != _ABSENT or each.cloud in wanted]
 
@@ -115,6 +119,10 @@ def _from_vendors(stock: Stock, clouds: Sequence[str]) -> list[_Job]:
     for name in clouds:
         if name not in installed:
             hub.cloud(name)  # says how to install it
+        if not _has_a_catalog(stock, name):
+            raise UsageError(
+                f"{name} has no prices to be refreshed: it is asked what it has whenever something is planned"
+            )
     jobs: list[_Job] = []
     for name in clouds or [name for name in installed if _has_a_catalog(stock, name)]:
         try:
@@ -160,7 +168,8 @@ def _from_hosted(stock: Stock, clouds: Sequence[str], source: str) -> list[_Job]
         single = source.split("?")[0].endswith(".csv")
         if single and len(clouds) != 1:
             raise UsageError("an address of one file is for one cloud", hint="name it with --cloud")
-        names = clouds_at(clouds, stock.hub.installed_clouds())
+        installed = [name for name in stock.hub.installed_clouds() if _has_a_catalog(stock, name)]
+        names = clouds_at(clouds, installed)
         return [_Job(name, source, (_address_step(stock, address_of(source, name), name),)) for name in names]
     path = Path(source).expanduser()
     if path.is_file() and len(clouds) > 1:

@@ -16,6 +16,8 @@ from styx.units import number_text, parse_amount, parse_size_gib, tidy_number
 KNOWN_ACCELERATORS: Final = frozenset(ACCELERATORS)
 """Names that are taken as they are. Any other name is valid too: only a catalog can say what is for sale."""
 
+GPU_MAKERS: Final = ("nvidia", "amd")
+"""Whose accelerators answer a request by memory that names no maker; the others run other programs."""
 _VENDORS: Final = frozenset({*(facts.vendor for facts in ACCELERATORS.values()), "google", "habana", "tenstorrent"})
 _VENDOR_ALIASES: Final[Mapping[str, str]] = {"habana": "intel", "amazon": "aws", "annapurna": "aws"}
 _PREFIX: Final = re.compile(r"^(?:nvidia|amd|intel|tesla|quadro|geforce|instinct)(?:[ _-]+|(?=tesla))", re.IGNORECASE)

@@ -57,7 +57,8 @@ class Resources(Model):
     zone: None = None
     """Old form of the third part of `infra`; read into `infra`."""
     accelerators: Annotated[Accelerators | None, BeforeValidator(none_is_nothing)] = None
-    """Accelerators per node: `A100:8`, a map or set (any of them), a list (in order), or by memory `80GB+`."""
+    """Accelerators per node: `A100:8`, a map or set (any of them), a list (in order), or by memory: `80GB+` is
+    any GPU by NVIDIA or AMD with so much, `aws:32GB+:4` four accelerators of one maker."""
     gpus: None = None
     """Another name of `accelerators`; read into `accelerators`."""
     accelerator_args: dict[str, Any] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +10,7 @@ from styx.driver import CatalogRow, FeatureSet, Place
 from styx.optimizer.fit import all_checks
 from styx.optimizer.graph import Candidates, GraphProblem, GraphTask
 from styx.optimizer.problem import Loser, Requirement
+from styx.optimizer.reasons import why_none
 from styx.optimizer.spots import Spots
 
 Offers = Callable[[Requirement], Sequence[CatalogRow]]
@@ -48,7 +49,7 @@ def _gather_one(
 ) -> Gathered:
     candidates = Candidates()
     seen: set[tuple[object, ...]] = set()
-    kept_out: Counter[tuple[str, str]] = Counter()
+    kept_out: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     restricted = bool(problem.blocked or problem.exclude or problem.allow)
     for index, wanted in enumerate(task.alternatives):
         passes = [check.passes for check in all_checks(wanted, task.num_nodes, features_of)]
@@ -67,18 +68,33 @@ def _gather_one(
                 if reason is None:
                     candidates.add(row, place, task.num_nodes, rank, index)
                 else:
-                    kept_out[str(place), reason] += 1
-    losers = [
-        Loser(what=where, reason=f"{reason} ({count} offer{'s' if count > 1 else ''} that would do)")
-        for (where, reason), count in kept_out.items()
-    ]
+                    kept_out[place.cloud, reason][str(place)] += 1
+    losers = [_told(cloud, reason, offers) for (cloud, reason), offers in kept_out.items()]
     answered = set(candidates.answers)
     losers += [
-        Loser(what=wanted.label, reason="nothing that is enabled and allowed answers it")
+        Loser(what=wanted.label, reason=_unanswered(task, wanted, offers, features_of))
         for index, wanted in enumerate(task.alternatives)
         if index not in answered and len(task.alternatives) > 1
     ]
     return Gathered(candidates, losers)
+
+
+def _told(cloud: str, reason: str, offers: Counter[str]) -> Loser:
+    """What would do, but may not be taken, at one cloud."""
+    count, places = offers.total(), len(offers)
+    where = next(iter(offers)) if places == 1 else cloud
+    spread = f" in {places} places" if places > 1 else ""
+    return Loser(what=where, reason=f"{reason} ({count} offer{'s' if count > 1 else ''}{spread} that would do)")
+
+
+def _unanswered(task: GraphTask, wanted: Requirement, offers: Offers, features_of: FeaturesOf) -> str:
+    """Why nothing answers one of several alternatives."""
+    rows = offers(wanted)
+    checks = all_checks(wanted, task.num_nodes, features_of)
+    near = [row for row in rows if not all(check.passes(row) for check in checks)]
+    return (
+        why_none(checks, near) if near and len(near) == len(rows) else "nothing that is enabled and allowed answers it"
+    )
 
 
 def _kept_out(problem: GraphProblem, place: Place, row: CatalogRow) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from styx.driver import CatalogRow, FeatureSet, Market, Place
-from styx.models.accelerators import answering
+from styx.models.accelerators import GPU_MAKERS, answering
 from styx.optimizer.problem import Requirement
 from styx.units import number_text
 
@@ -229,11 +229,15 @@ def _accelerator_checks(wanted: Requirement) -> list[Check]:
             return False
         if vendor is not None and row.accelerator_vendor != vendor:
             return False
+        if memory is not None and vendor is None and row.accelerator_vendor not in (None, *GPU_MAKERS):
+            return False
         return memory is None or _has_memory(row, memory, wanted.accelerator_memory_exact)
 
     what = name or _accelerator_words(vendor, memory, wanted.accelerator_memory_exact)
     has = accelerators_text if memory is None else _with_memory
-    checks = [Check(f"{what}{_misspelt(name)}" if name else f"an {what}", of_the_kind, has)]
+    checks = [
+        Check(f"{what}{_misspelt(name)}" if name else f"{'an' if what[0] == 'a' else 'a'} {what}", of_the_kind, has)
+    ]
     if count > 1:
         checks.append(
             Check(
@@ -268,7 +272,7 @@ def _has_memory(row: CatalogRow, memory_gib: float, exact: bool) -> bool:
 
 def _accelerator_words(vendor: str | None, memory_gib: float | None, exact: bool) -> str:
     size = "" if memory_gib is None else f" of {number_text(memory_gib)} GiB{'' if exact else ' or more'}"
-    return f"accelerator{size}" + (f" by {vendor}" if vendor else "")
+    return f"accelerator{size} by {vendor}" if vendor else f"{'GPU' if size else 'accelerator'}{size}"
 
 
 def _amount(what: str, wanted: float, exact: bool, of: Callable[[CatalogRow], float | None]) -> Check:

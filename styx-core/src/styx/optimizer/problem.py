@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal
 
 from pydantic import Field
 
 from styx.driver import CatalogRow, Place, Value
+from styx.models.accelerators import answering
 
 _ANY: Final = (None, "*", "")
 
@@ -31,13 +33,19 @@ class Selector(Value):
             and (self.account in _ANY or self.account == place.account)
             and (self.instance_type in _ANY or self.instance_type == row.instance_type)
             and (self.market in _ANY or self.market == row.market)
-            and (self.accelerator in _ANY or (self.accelerator or "").lower() == (row.accelerator_name or "").lower())
+            and (self.accelerator in _ANY or (row.accelerator_name or "").lower() in _names(str(self.accelerator)))
         )
 
     def __str__(self) -> str:
         where = "/".join(part or "*" for part in (self.cloud, self.region, self.zone)).rstrip("/*")
         what = (self.instance_type, self.accelerator, self.market and self.market.replace("_", "-"))
         return " ".join(part for part in (where, *what) if part) or "everything"
+
+
+@lru_cache(maxsize=256)
+def _names(accelerator: str) -> frozenset[str]:
+    """Names of what goes by this one, in lower case: an `H100-SXM` is an `H100` as well."""
+    return frozenset(name.lower() for name in (accelerator, *answering(accelerator)))
 
 
 class Preference(Value):

@@ -29,6 +29,7 @@ def gather(
     num_nodes: int,
     *,
     keep: Collection[str] = (),
+    apart: Collection[str] = (),
     more: int = 0,
 ) -> tuple[list[CatalogRow], dict[str, FeatureSet]]:
     """Offers in these places that answer an alternative, and what each cloud's machines can do.
@@ -42,6 +43,7 @@ def gather(
         alternatives: Of the task.
         num_nodes: Of the cluster.
         keep: See `styx.catalog.query.Catalog.candidates`.
+        apart: The same.
         more: How many offers to look for in each place beside the cheapest few: as many as were refused.
     """
     clouds = {name: world.cloud(name) for name in dict.fromkeys(place.cloud for place in places)}
@@ -61,7 +63,7 @@ def gather(
             world.hub.report(f"{cloud.display_name} gave no offers: {error.message}")
     if kept:
         try:
-            rows += _from_catalog(world, kept, alternatives, num_nodes, keep, more=more)
+            rows += _from_catalog(world, kept, alternatives, num_nodes, keep, apart, more=more)
         except StyxError as error:
             failure = failure or error
             world.hub.report(f"no catalog could be read: {error.message}")
@@ -91,6 +93,7 @@ def _from_catalog(
     alternatives: Sequence[Requirement],
     num_nodes: int,
     keep: Collection[str],
+    apart: Collection[str],
     *,
     more: int,
 ) -> list[CatalogRow]:
@@ -100,7 +103,7 @@ def _from_catalog(
     per_place = ALL if world.hub.amends_offers() else PER_PLACE + more
     found: dict[int, CatalogRow] = {}
     for wanted in alternatives:
-        rows = catalog.candidates(wanted, places, num_nodes=num_nodes, per_place=per_place, keep=keep)
+        rows = catalog.candidates(wanted, places, num_nodes=num_nodes, per_place=per_place, keep=keep, apart=apart)
         rows = rows or catalog.near_misses(wanted, places, num_nodes=num_nodes)
         found.update((id(row), row) for row in rows)  # the catalog hands out one object for one offer
     return list(found.values())

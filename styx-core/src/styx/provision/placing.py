@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from styx.driver import CatalogRow, FeatureSet, Place
 from styx.errors import PluginError, UsageError
+from styx.models.accelerators import answering
 from styx.models.storage import cloud_of_url
+from styx.models.suggest import did_you_mean
 from styx.optimizer.candidates import gather
 from styx.optimizer.explain import Explanation, explain
 from styx.optimizer.graph import Data, Edge, GraphProblem, GraphTask
 from styx.optimizer.plan import GraphPlan, plan_gathered
-from styx.optimizer.problem import Preference, Requirement
+from styx.optimizer.problem import Preference, Requirement, Selector
 from styx.optimizer.refusals import FORGET_S, preferences
 from styx.provision import offers, planning, zones
 from styx.provision.options import EVERY_TASK, OptimizeOptions
@@ -112,6 +114,28 @@ def remembered(world: World) -> tuple[Preference, ...]:
     return preferences(world.store.refusals(now - timedelta(seconds=FORGET_S)), now)
 
 
+def steered(world: World, options: OptimizeOptions, named: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What else than the price counts within one place: names of machines and accelerators, and limited amounts.
+
+    Args:
+        world: For what the configuration says, and what refused lately.
+        options: What is said for this plan.
+        named: Names that run times differ by.
+    """
+    settings = configured(world)
+    limits = (*options.limits, *settings.limits)
+    selectors: list[Selector] = [
+        *(*options.exclude, *settings.exclude, *options.allow, *settings.allow),
+        *(each.where for each in (*options.preferences, *settings.preferences, *remembered(world))),
+        *(each.where for each in (*options.reservations, *settings.reservations)),
+        *(each.where for each in limits),
+    ]
+    names = {*named, *(name for each in selectors for name in (each.instance_type, each.accelerator) if name)}
+    keep = {alias for name in names for alias in (name, *answering(name))}
+    amounts = {"vcpus": "vcpus", "accelerators": "accelerator_count"}
+    return tuple(sorted(keep)), tuple(sorted({amounts[each.of] for each in limits if each.of in amounts}))
+
+
 def _first_words(error: ValueError) -> str:
     from pydantic import ValidationError
 
@@ -138,7 +162,7 @@ class Market:
     def __init__(self, world: World, tasks: Sequence[GraphTask], options: OptimizeOptions) -> None:
         self._world = world
         self._nodes = max(task.num_nodes for task in tasks)
-        self._keep = tuple(sorted({name for task in tasks for name in task.hours_on}))
+        self._keep, self._apart = steered(world, options, (name for task in tasks for name in task.hours_on))
         self._assumed = tuple(dict.fromkeys(options.assume_enabled))
         self._features: dict[str, FeatureSet] = {}
         self._rows: dict[Requirement, list[CatalogRow]] = {}
@@ -161,11 +185,13 @@ class Market:
         if wanted not in self._rows:
             if self._assumed:
                 catalog = self._world.catalog()
-                rows = catalog.candidates(wanted, self.places, num_nodes=self._nodes, keep=self._keep)
+                rows = catalog.candidates(
+                    wanted, self.places, num_nodes=self._nodes, keep=self._keep, apart=self._apart
+                )
                 rows = rows or catalog.near_misses(wanted, self.places, num_nodes=self._nodes)
             else:
                 rows, features = offers.gather(
-                    self._world, self.places, [wanted], self._nodes, keep=self._keep, more=self._more
+                    self._world, self.places, [wanted], self._nodes, keep=self._keep, apart=self._apart, more=self._more
                 )
                 self._features.update(features)
             rows = list(rows)
@@ -191,6 +217,16 @@ class Market:
         return self._features[row.cloud]
 
     def _assumed_places(self) -> tuple[Place, ...]:
+        known = self._world.catalog().clouds()
+        for name in self._assumed:
+            if name not in known:
+                live = name in self._world.hub.installed_clouds()
+                raise UsageError(
+                    f"{name} has no price list to plan with: it is asked what it has, which needs `styx check {name}`"
+                    if live
+                    else f"nothing is known of what {name} sells",
+                    hint=did_you_mean(name, known) or f"there are prices of {', '.join(known)}",
+                )
         regions = self._world.catalog().regions(self._assumed)
         missing = [name for name in self._assumed if name not in {cloud for cloud, _ in regions}]
         if missing:

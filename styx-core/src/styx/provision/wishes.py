@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from styx.driver import CatalogRow, Place
+from styx.models.suggest import did_you_mean
 from styx.optimizer.problem import Limit, Preference, Reservation, Selector
 from styx.provision import ledger
 from styx.state.rows import ClusterState
@@ -42,6 +43,7 @@ class Configured:
 def configured(world: World) -> Configured:
     """The section `placement` of the configuration."""
     placement = world.config.placement
+    _tell_of_unknown_clouds(world)
     used = _used(world) if placement.reserved or placement.quotas else ()
     return Configured(
         preferences=tuple(
@@ -59,6 +61,25 @@ def configured(world: World) -> Configured:
         exclude=tuple(selector(each) for each in placement.exclude or ()),
         allow=tuple(selector(each) for each in placement.only or ()),
     )
+
+
+def _tell_of_unknown_clouds(world: World) -> None:
+    """A misspelt cloud would be passed over in silence: an exclusion that excludes nothing."""
+    placement = world.config.placement
+    for section in ("prefer", "reserved", "quotas", "exclude", "only"):
+        for each in getattr(placement, section) or ():
+            cloud = each.infra.cloud if each.infra else None
+            if cloud is None or cloud in (known := _known_clouds(world)):
+                continue
+            near = did_you_mean(cloud, known)
+            told = f"placement.{section} names {cloud}, a cloud of which there is neither a plugin nor a catalog"
+            world.hub.report(f"{told}; {near}" if near else told)
+
+
+def _known_clouds(world: World) -> set[str]:
+    from styx.catalog.cache import cached_clouds
+
+    return {*world.hub.installed_clouds(), *cached_clouds(world.hub.folders.catalog_dir())}
 
 
 def selector(where: Where) -> Selector:
