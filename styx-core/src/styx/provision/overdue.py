@@ -106,7 +106,7 @@ def end(world: World, row: ClusterRow, reason: str, quiesce: teardown.Quiesce) -
 def told(row: ClusterRow, reason: str) -> str:
     """What commands say of an overdue cluster that they leave alone."""
     return (
-        f"{row.name} is overdue: {reason}, and its machines can't end themselves; `styx status --refresh`, "
+        f"overdue: {reason}, and its machines have not ended themselves; `styx status --refresh`, "
         f"`styx sweep --delete` or `styx down {row.name}` ends them"
     )
 
@@ -114,4 +114,4 @@ def told(row: ClusterRow, reason: str) -> str:
 def remind(world: World) -> list[str]:
     """A line for each overdue cluster of the workspace, from the record alone: asks nobody."""
     found = [(row, why(world, row)) for row in world.store.clusters(workspace=world.workspace)]
-    return [told(row, reason) for row, reason in found if reason]
+    return [f"{row.name} is {told(row, reason)}" for row, reason in found if reason]
