@@ -171,3 +171,11 @@ def test_damaged_examples_are_read_or_refused(text: str, edits: list[tuple[int, 
     for task in document.tasks:
         again = type(task).model_validate(task.model_dump(mode="json", by_alias=True))
         assert again.with_secrets(task.secret_values()) == task
+
+
+def test_what_is_missing_is_named_without_parts_that_the_data_does_not_have():
+    from styx.models.faults import PlainSource
+
+    source = PlainSource({"budgets": [{"name": "x"}]})
+    assert source.missing(("problems", "budgets", 0, "usd")).field == "budgets[0].usd"
+    assert source.missing(("budgets",)).field == "budgets"

@@ -475,3 +475,22 @@ def test_the_solver_prints_nothing(capfd):
     problem = GraphProblem(tasks=tasks, edges=edges, places=tuple(PLACES), objective="time")
     assert plan_graph(problem, offers_of(rows), highs=True).method == "milp"
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_solver_that_cannot_be_loaded_is_done_without(monkeypatch):
+    from styx.optimizer import milp
+
+    def broken(*_args, **_kwargs):
+        raise ImportError("libstdc++.so.6: cannot open shared object file")
+
+    monkeypatch.setattr(milp, "solve", broken)
+    places = [Place(cloud="aws", account="a", region=region) for region in ("us-east-1", "us-west-2")]
+    rows = [
+        CatalogRow(cloud="aws", region=place.region, instance_type=f"m{usd}", usd_per_hour=usd, vcpus=4)
+        for usd, place in enumerate(places, 1)
+    ]
+    tasks = tuple(GraphTask(name=name, alternatives=(Requirement(label="any"),)) for name in "ab")
+    limit = Limit(label="q", of="nodes", most=1, where=Selector(region="us-east-1"))
+    plan = plan_graph(GraphProblem(tasks=tasks, places=tuple(places), limits=(limit,)), offers_of(rows), highs=True)
+    assert (plan.method, plan.usd_total) == ("descent", 3.0)
+    assert any("HiGHS" in warning for warning in plan.warnings)

@@ -124,6 +124,19 @@ def test_reserved_nodes_are_free_and_shared_by_what_runs_at_once():
     assert solve(rows, chain).usd_total == 0.0
 
 
+def test_what_is_reserved_needs_no_known_price():
+    rows = [row(NORTH, usd=None), row(GCP, usd=1.5), row(WEST, usd=None)]
+    reserved = (Reservation(where=Selector(region="us-east-1"), nodes=2),)
+    plan = solve(rows, asked([job(num_nodes=2)], reservations=reserved, budget_usd=1.0))
+    assert (plan.usd_total, plan.tasks[0].chosen.place) == (0.0, NORTH)
+    assert solve(rows, asked([job(num_nodes=3)], reservations=reserved)).tasks[0].chosen.place == GCP
+    both = solve(rows, asked([job("t0"), job("t1", num_nodes=2)], reservations=reserved))
+    assert (both.usd_total, both.tasks[1].chosen.place) == (1.5, NORTH)
+    lone = solve([row(NORTH, usd=None), row(WEST, usd=None)], asked([job()], reservations=reserved))
+    assert (lone.usd_total, lone.tasks[0].chosen.place) == (0.0, NORTH)
+    assert lone.tasks[0].choices[1].usd_per_hour is None
+
+
 def test_hours_on_a_plain_chip_hold_for_its_board_for_servers():
     rows = [gpu(GCP, 4.0, "H200-SXM")]
     assert solve(rows, asked([job(hours=10.0, hours_on={"H200": 2.0})])).usd_total == 8.0

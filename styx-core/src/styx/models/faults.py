@@ -174,7 +174,8 @@ class PlainSource:
 
     def missing(self, loc: Location) -> Spot:
         """The field that is not there."""
-        return Spot(None, dotted(loc), None)
+        above = self.spot(loc[:-1]).field  # without parts of the location that the data does not have
+        return Spot(None, f"{above}.{loc[-1]}" if above else dotted(loc[-1:]), None)
 
 
 def validate_plain(model: type[M], data: Any) -> M:

@@ -287,17 +287,19 @@ def _choices(
     shares: _Shares,
 ) -> Choices:
     made: list[tuple[int, int, int, float, float, int, int, float, tuple[float, ...]]] = []
-    priced = any(not math.isnan(price) for price in offers.usd_per_hour)
+    free_anyway = _unpriced_but_reserved(problem, task, offers)
+    priced = bool(free_anyway) or any(not math.isnan(price) for price in offers.usd_per_hour)
     bounded = problem.budget_usd is not None or problem.max_usd_per_hour is not None
     spots: dict[tuple[int, str | None], tuple[int, int, float, int]] = {}
     wishes, limits, nodes = problem.preferences, shares.limits, task.num_nodes
     for index, (row, place, rate, rank) in enumerate(
         zip(offers.rows, offers.places, offers.usd_per_hour, offers.rank, strict=True)
     ):
+        paid_for = index in free_anyway
         if math.isnan(rate):
-            if priced or bounded:
+            if (priced or bounded) and not paid_for:
                 continue
-            rate = 0.0  # all are unknown: nothing tells them apart, and the plan says so
+            rate = 0.0  # reserved, or all are unknown: nothing tells them apart, and the plan says so
         key = (id(place), row.zone)
         spot = spots.get(key)
         if spot is None:
@@ -311,10 +313,32 @@ def _choices(
         for free, uses in shares.variants(task, offers, index):
             if limits and any(use > limit.most for use, limit in zip(uses, limits, strict=True)):
                 continue
+            if paid_for and free < nodes and (priced or bounded):
+                continue  # what it would cost beyond the reservation is not known
             paid = rate * (nodes - free) / nodes
             usd = paid * hours + moved
             made.append((index, site, home, usd, usd + wish * hours, ms, rank, paid, uses))
     return Choices(*map(list, zip(*made, strict=True)))
+
+
+def _unpriced_but_reserved(problem: GraphProblem, task: GraphTask, offers: Candidates) -> set[int]:
+    """Offers of unknown price whose nodes a reservation may cover all, so that the price does not matter."""
+    found: set[int] = set()
+    if not problem.reservations:
+        return found
+    for index, price in enumerate(offers.usd_per_hour):
+        if math.isnan(price):
+            place, row = offers.places[index], offers.rows[index]
+            first = next((each for each in problem.reservations if each.where.covers(place, row)), None)
+            if first is not None and first.nodes >= task.num_nodes:
+                found.add(index)
+    return found
+
+
+def unpriced(problem: GraphProblem, task: GraphTask, offers: Candidates) -> list[int]:
+    """Offers of unknown price that would have to be paid."""
+    free_anyway = _unpriced_but_reserved(problem, task, offers)
+    return [i for i, price in enumerate(offers.usd_per_hour) if math.isnan(price) and i not in free_anyway]
 
 
 def hours_on(task: GraphTask, row: CatalogRow) -> float:

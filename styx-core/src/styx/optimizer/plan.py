@@ -13,13 +13,14 @@ from styx.optimizer import solve as solving
 from styx.optimizer.candidates import FeaturesOf, Gathered, Offers, gather
 from styx.optimizer.egress import Level
 from styx.optimizer.graph import GraphProblem, GraphTask
-from styx.optimizer.model import Choices, Link, Model, build, evaluate, finish_ms, hours_on, link_usd
+from styx.optimizer.model import Choices, Link, Model, build, evaluate, finish_ms, hours_on, link_usd, unpriced
 from styx.optimizer.problem import Choice, Loser
 from styx.optimizer.reasons import described
 
 ALTERNATIVES = 20
 """How many choices a task's plan lists, besides the best of some more regions and of every cloud."""
 _MORE_REGIONS = 20
+_NO_SOLVER = "the solver HiGHS (highspy) can't be used here: the plan is what a quick search found, maybe not the best"
 _LOOKED_AT = 100
 """How many of a task's cheapest candidates are compared in full."""
 
@@ -165,7 +166,7 @@ def _told(
         tasks=tuple(tasks),
         transfers=tuple(transfers),
         together=problem.together,
-        warnings=tuple(_warnings(problem, model, tasks)),
+        warnings=(*_warnings(problem, model, tasks), *([_NO_SOLVER] if solution.method == "descent" else ())),
         planning_s=time.monotonic() - began,
     )
 
@@ -259,20 +260,21 @@ def _choices(
     ranked: Sequence[tuple[int, float]],
 ) -> tuple[Choice, ...]:
     found, made = each.candidates, model.tasks[number]
+    unknown = unpriced(problem, task, found)
+    unpaid = set(unknown)
     choices = [
         Choice(
             place=found.places[origin],
             offer=found.rows[origin],
-            usd_per_hour=None if math.isnan(found.usd_per_hour[origin]) else made.usd_per_hour[i],
+            usd_per_hour=None if origin in unpaid else made.usd_per_hour[i],
             requirement=task.alternatives[found.answers[origin]].label,
-            more_usd=None if math.isnan(found.usd_per_hour[origin]) else more,
-            usd=None if math.isnan(found.usd_per_hour[origin]) else made.usd[i],
+            more_usd=None if origin in unpaid else more,
+            usd=None if origin in unpaid else made.usd[i],
             seconds=made.ms[i] / 1000,
         )
         for i, more in ranked
         for origin in (made.origin[i],)
     ]
-    unknown = [i for i, price in enumerate(found.usd_per_hour) if math.isnan(price)]
     if len(unknown) < len(found):  # behind every known price, as far as a bound on money lets them be tried at all
         bounded = problem.budget_usd is not None or problem.max_usd_per_hour is not None
         choices += [

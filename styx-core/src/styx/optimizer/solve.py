@@ -126,7 +126,10 @@ def _by_search(model: Model, until: float, highs: bool) -> Solution:
     if not (highs and plain):
         first = descent.improve(model, min(left, max(0.2, 0.1 * left)) if highs else left)
     if highs:
-        return _exactly(model, first, until, plain=plain, bounded=not (model.by_time or ranked))
+        try:
+            return _exactly(model, first, until, plain=plain, bounded=not (model.by_time or ranked))
+        except ImportError:  # it is installed, and can't be loaded here
+            first = descent.improve(model, max(0.1, until - time.monotonic()))
     if first is None:
         return Solution(None, None, proven=False, gap=None, method="descent")
     totals = evaluate(model, first)

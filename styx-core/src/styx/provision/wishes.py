@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from styx.driver import CatalogRow, Place
+from styx.models.infra import KNOWN_CLOUDS
 from styx.models.suggest import did_you_mean
 from styx.optimizer.problem import Limit, Preference, Reservation, Selector
 from styx.provision import ledger
@@ -65,15 +66,21 @@ def configured(world: World) -> Configured:
 
 def _tell_of_unknown_clouds(world: World) -> None:
     """A misspelt cloud would be passed over in silence: an exclusion that excludes nothing."""
-    placement = world.config.placement
-    for section in ("prefer", "reserved", "quotas", "exclude", "only"):
-        for each in getattr(placement, section) or ():
-            cloud = each.infra.cloud if each.infra else None
-            if cloud is None or cloud in (known := _known_clouds(world)):
-                continue
-            near = did_you_mean(cloud, known)
-            told = f"placement.{section} names {cloud}, a cloud of which there is neither a plugin nor a catalog"
+    for setting, cloud in _clouds_named(world):
+        if cloud not in KNOWN_CLOUDS and cloud not in (known := _known_clouds(world)):
+            near = did_you_mean(cloud, KNOWN_CLOUDS | known)
+            told = f"{setting} names {cloud}, a cloud of which there is neither a plugin nor a catalog"
             world.hub.report(f"{told}; {near}" if near else told)
+
+
+def _clouds_named(world: World) -> Iterator[tuple[str, str]]:
+    for section in ("prefer", "reserved", "quotas", "exclude", "only"):
+        for each in getattr(world.config.placement, section) or ():
+            if each.infra and each.infra.cloud:
+                yield f"placement.{section}", each.infra.cloud
+    for budget in world.config.budgets:
+        if cloud := budget.scope.partition(":")[2]:
+            yield f'the budget "{budget.name}"', cloud
 
 
 def _known_clouds(world: World) -> set[str]:
