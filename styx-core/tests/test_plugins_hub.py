@@ -19,7 +19,7 @@ from stevedore.extension import ExtensionManager
 
 from styx import hookspecs
 from styx.driver import CatalogRow, Cloud, Local, OfferQuery, Place
-from styx.errors import InvalidInput, NotExecutable, PermissionRefused, PluginError
+from styx.errors import DriverError, InvalidInput, NotExecutable, PermissionRefused, PluginError
 from styx.models import Task
 from styx.optimizer.problem import Plan, Problem
 from styx.plugin import API_VERSION
@@ -666,3 +666,18 @@ def test_the_log_is_kept_small(site, home):
     sizes = {path.name: path.stat().st_size for path in (home / "logs").iterdir()}
     assert set(sizes) == {"plugins.log", "plugins.log.old"}
     assert max(sizes.values()) < 3_000_000
+
+
+def test_tracebacks_of_failed_driver_calls_go_to_the_plugin_log_and_not_to_the_terminal(tmp_path, capfd):
+    from styx.provision.guard import call
+
+    def broken():
+        raise RuntimeError("boom")
+
+    hub = Hub(tmp_path, environ={}, store_id="abc123", user="me")
+    with pytest.raises(DriverError, match=r"the plugin failed in acme\.fetch: RuntimeError: boom"):
+        call("acme.fetch", broken, 5.0, lambda _event: None)
+    assert capfd.readouterr().err == ""
+    written = (hub.home / "logs" / "plugins.log").read_text()
+    assert "driver call acme.fetch failed" in written
+    assert "RuntimeError: boom" in written

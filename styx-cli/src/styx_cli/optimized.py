@@ -23,6 +23,7 @@ def plan_text(result: OptimizeResult, *, explain: bool = False) -> str:
     rows = [_row(result, index, now) for index in range(len(result.tasks))]
     parts = [_headline(result), table(_HEADERS, rows, right=_RIGHT).rstrip("\n")]
     details = result.details
+    parts += _sources(result)
     if details.usd_moved:
         parts.append(f"transfers between tasks: {usd(details.usd_moved)}")
     if len(result.tasks) == 1 or explain:
@@ -62,6 +63,17 @@ def _row(result: OptimizeResult, index: int, now: datetime) -> list[str]:
         span(details.starts_s[index]),
         age(details.as_of[index], now) if details.as_of[index] else "?",
     ]
+
+
+def _sources(result: OptimizeResult) -> list[str]:
+    """Where the chosen prices are from, those of one source together."""
+    by_source: dict[str, list[str]] = {}
+    for task, source in zip(result.tasks, result.details.sources, strict=False):
+        if source and task.usd_per_hour != 0:
+            by_source.setdefault(source, []).append(task.name)
+    if len(by_source) == 1:
+        return [f"prices from {next(iter(by_source))}"]
+    return [f"prices from {source}: {', '.join(names)}" for source, names in by_source.items()]
 
 
 def _otherwise(task: OptimizedTask, *, named: bool) -> str | None:

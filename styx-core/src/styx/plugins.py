@@ -6,10 +6,12 @@ hook is asked. Constructing a Hub imports no plugin. Hubs are safe to use from s
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -132,6 +134,7 @@ class Hub:
         self._instances: dict[tuple[str, int], tuple[Context, Any]] = {}
         self._dropped: set[str] = set()
         self._reported: set[str] = set()
+        _keep_tracebacks(self._log)
 
     def with_clouds(self, clouds: Mapping[str, Mapping[str, Any]]) -> Hub:
         """The same plugins with other settings by cloud: one task's `config` may change them."""
@@ -521,6 +524,27 @@ class Hub:
                 file.write(f"{stamp} {what}\n{trace}\n")
         except (OSError, StyxError):
             self.report(f"the plugin log {self.home / 'logs' / 'plugins.log'} can't be written")
+
+
+class _PluginLog(logging.Handler):
+    """Takes tracebacks of failed driver calls to the plugin log; without it they would go to the terminal."""
+
+    def __init__(self, write: Callable[[str, BaseException], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._write = weakref.WeakMethod(write)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        write = self._write()
+        if error is not None and write is not None:
+            write(record.getMessage(), error)
+
+
+def _keep_tracebacks(write: Callable[[str, BaseException], None]) -> None:
+    log = logging.getLogger("styx.drivers")
+    for old in [each for each in log.handlers if isinstance(each, _PluginLog)]:
+        log.removeHandler(old)
+    log.addHandler(_PluginLog(write))
 
 
 def _configured(config_type: type[DriverConfig], cloud: str, table: Mapping[str, Any]) -> DriverConfig:

@@ -33,6 +33,7 @@ def result(placed: Placed, warnings: Sequence[str] = ()) -> OptimizeResult:
             usd=tuple(task.chosen.usd for task in found),
             starts_s=tuple(task.starts_s for task in found),
             as_of=tuple(task.chosen.offer.as_of for task in found),
+            sources=tuple(task.chosen.offer.source for task in found),
             usd_moved=plan.usd_moved,
             method=plan.method,
             planning_s=plan.planning_s,

@@ -292,6 +292,8 @@ class OptimizeDetails(Value):
     """Earliest start by task, from the start of the first."""
     as_of: tuple[datetime | None, ...] = ()
     """How old the chosen prices are."""
+    sources: tuple[str, ...] = ()
+    """Where they are from."""
     usd_moved: float = 0.0
     """For transfers between tasks."""
     method: str = ""
