@@ -10,6 +10,7 @@ import os
 import queue
 import re
 import subprocess
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 EVERY_VERB = ("launch", "stop", "start", "down")
 Undo = Callable[[], None]
+ENDING_S = 10.0
+"""How long a process may take to end after its agent did, such as the other end of a connection."""
 
 
 @dataclass(frozen=True)
@@ -330,5 +333,9 @@ class Pool(Target):
         looked = (
             "grep -l -z '^STYX_NODE=' /proc/[0-9]*/environ 2>/dev/null; ps -eo args | grep -o '[a]gent.pyz .*'; true"
         )
-        told = [machine.run(["sh", "-c", looked]).stdout.decode() for machine in self._taken[home]]
-        return "".join(told).splitlines()
+        deadline = time.monotonic() + ENDING_S
+        while True:
+            told = [machine.run(["sh", "-c", looked]).stdout.decode() for machine in self._taken[home]]
+            if not any(told) or time.monotonic() > deadline:
+                return "".join(told).splitlines()
+            time.sleep(0.1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +39,11 @@ def all_of(cases: list[tuple[Case, str]], target: Target, folder: Path, tally: T
 
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         futures = [pool.submit(one, number) for number in range(len(cases))]
+        try:
+            wait(futures)
+        except BaseException:  # Ctrl-C, or the test's own time limit
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     errors = [str(error) for future in futures if (error := future.exception()) is not None]
     assert errors == []
     return [future.result() for future in futures]
