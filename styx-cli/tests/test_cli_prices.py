@@ -471,3 +471,13 @@ def test_optimize_tells_of_budgets_and_still_plans(stocked: Home) -> None:
     assert 'budget "lab" is $5.00 per month at aws' in err
     assert "it refuses launches" not in err
     assert "it refuses launches that go over it" in stocked(*plan, "--run-time", "3h")[1]
+
+
+def test_what_is_not_sold_is_answered_with_what_is(stocked: Home) -> None:
+    def told(*words: str, code: int) -> str:
+        return stocked("gpus", "list", *words, code=code)[1]
+
+    assert "there: H100:1, H100:8; a task that asks for H100:3 takes more, too" in told("H100:3", code=66)
+    assert "hint: sold at " in told("H100", "--infra", "nowhere", code=66)
+    assert 'did you mean "nvidia"' in told("nvdia:80GB+", code=2)
+    assert "nobody sells MI300X at shop" in told("MI300X", "--infra", "shop", code=66)

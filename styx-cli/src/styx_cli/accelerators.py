@@ -13,9 +13,10 @@ from styx_cli.app import App, app_of
 from styx_cli.options import ConfigFlag, OutputFlags
 
 if TYPE_CHECKING:
-    from styx.api import AcceleratorView, PriceRange
+    from styx.api import AcceleratorView, Client, PriceRange
 
 SOURCES_SHOWN: Final = 3
+NUMBERS_SHOWN: Final = 8
 _HEADERS: Final = ("GPU", "GB EACH", "INFRA", "REGIONS", "INSTANCE", "VCPUS", "MEM GB", "$/H", "SPOT $/H", "AGE")
 _RIGHT: Final = ("GB EACH", "REGIONS", "VCPUS", "MEM GB", "$/H", "SPOT $/H", "AGE")
 
@@ -50,6 +51,7 @@ def list_accelerators(
     query = AcceleratorQuery(wanted=name, infra=infra, every_region=all_regions)
     with app.client(config) as client, Progress(app) as progress, progress.waiting("reading the catalogs"):
         views = client.accelerators(query)
+        hint = None if views else _what_there_is(client, name, infra)
     if as_json:
         from styx_cli.jsonout import to_json
 
@@ -57,15 +59,34 @@ def list_accelerators(
     elif views:
         _show(app, views)
     if not views:
-        raise _nothing(name, infra)
+        raise _nothing(name, infra, hint)
 
 
-def _nothing(name: str | None, infra: str | None) -> NotFound:
+def _what_there_is(client: Client, name: str | None, infra: str | None) -> str | None:
+    """The same accelerator in other numbers, or elsewhere."""
+    from styx.api import AcceleratorQuery
+    from styx.models.suggest import did_you_mean
+
+    kind, _, count = (name or "").rpartition(":")
+    if kind and count.replace(".", "", 1).isdigit():
+        numbers = dict.fromkeys(
+            f"{view.name}:{view.count:g}" for view in client.accelerators(AcceleratorQuery(wanted=kind, infra=infra))
+        )
+        if numbers:
+            return f"there: {', '.join(list(numbers)[:NUMBERS_SHOWN])}; a task that asks for {name} takes more, too"
+    if infra:
+        clouds = sorted({view.cloud for view in client.accelerators(AcceleratorQuery(wanted=name))})
+        near = did_you_mean(infra.partition("/")[0], clouds)
+        sold = f"sold at {', '.join(clouds)}" if clouds else None
+        return f"{near} It is {sold}" if near and sold and infra.partition("/")[0] not in clouds else sold
+    return None
+
+
+def _nothing(name: str | None, infra: str | None, hint: str | None) -> NotFound:
     what = f"{name or 'no accelerator'}{f' at {infra}' if infra else ''}"
     said = f"nobody sells {what}, as far as the catalogs know" if name else f"the catalogs know of {what}"
-    return NotFound(
-        said, hint="`styx catalog list` shows which catalogs there are, `styx catalog refresh` fetches more"
-    )
+    usual = "`styx catalog list` shows which catalogs there are, `styx catalog refresh` fetches more"
+    return NotFound(said, hint=hint or usual)
 
 
 def _show(app: App, views: Sequence[AcceleratorView]) -> None:

@@ -12,7 +12,7 @@ from styx.catalog.cache import Damaged
 from styx.catalog.filters import is_gpu, on_market, one_of
 from styx.catalog.results import AcceleratorQuery, AcceleratorView, CatalogInfo, PriceRange
 from styx.errors import NotFound, UsageError
-from styx.models.accelerators import AcceleratorRequest, answering
+from styx.models.accelerators import AcceleratorRequest, accelerator_facts, answering
 from styx.models.infra import Infra
 from styx.models.suggest import did_you_mean
 
@@ -52,8 +52,10 @@ def parsed(query: AcceleratorQuery) -> Asked:
         wanted = AcceleratorRequest.model_validate(query.wanted) if query.wanted else None
         infra = Infra.model_validate(query.infra) if query.infra else Infra()
     except ValidationError as error:
-        words = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{query.wanted or query.infra!r}: {words}") from None
+        first = error.errors(include_url=False)[0]
+        words = first["msg"].removeprefix("Value error, ")
+        hint = getattr(first.get("ctx", {}).get("error"), "suggestion", None)
+        raise UsageError(f"{query.wanted or query.infra!r}: {words}", hint=hint) from None
     last = (query.wanted or "").rpartition(":")[2].strip()
     counted = wanted is not None and ":" in (query.wanted or "") and last.replace(".", "", 1).isdigit()
     return Asked(wanted, counted, infra.cloud, infra.region, infra.zone, query.every_region)
@@ -126,6 +128,8 @@ def _known(rows: pl.DataFrame, asked: Asked) -> None:
     if name is None or rows.is_empty():
         return
     sold = rows.get_column("accelerator_name").unique().cast(str).to_list()
+    if asked.cloud is not None and accelerator_facts(name) is not None:
+        return  # it is the right name, of what others may sell
     if not set(answering(name)) & set(sold):
         near = did_you_mean(name, sold, cutoff=0.5)
         raise NotFound(f"no catalog sells an accelerator called {name!r}", hint=near or f"there are: {_some(sold)}")

@@ -62,6 +62,9 @@ class AcceleratorRequest(Compact):
             vendor = canonical_vendor(pieces.pop(0))
         if not pieces[0] or len(pieces) > 2:
             raise Problem(_SHAPE)
+        if len(pieces) == 2 and _MEMORY.fullmatch(pieces[1]):
+            near = did_you_mean(pieces[0], _VENDORS)
+            raise Problem(f"names a maker of accelerators that is not known, {pieces[0]!r}", suggestion=near)
         count = _count(pieces[1]) if len(pieces) == 2 else 1
         memory = _MEMORY.fullmatch(pieces[0])
         if memory:
