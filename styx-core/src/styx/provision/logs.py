@@ -30,7 +30,7 @@ STREAMS: Final = ("setup", "run")
 KEEP_BYTES: Final = 64 * 1024 * 1024
 """Most that `keep` fetches of one stream before a node goes away."""
 _PIECE_BYTES: Final = 1 << 20
-HEAD_SILENT_S: Final = 15.0
+HEAD_SILENT_S: Final = 20.0
 """How long rank 0 may say nothing, while other ranks answer, before it counts as lost."""
 _WATCH_S: Final = 5.0
 """How long one question for the job's state is held."""
