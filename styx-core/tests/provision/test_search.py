@@ -151,6 +151,30 @@ def test_the_configuration_steers_launches_and_plans_alike(client, placement, fi
         there.close()
 
 
+def test_a_tasks_own_settings_hold_for_plans_of_it_and_of_several(client):
+    def asked(name, **placement):
+        return Task.from_dict({"name": name, "run": "true", "config": {"placement": placement}})
+
+    free, ibm = asked("free"), asked("ibm", exclude=[{"infra": "do"}])
+    east = asked("east", only=[{"infra": "ibm/us-east"}])
+    for task, region in ((free, "nyc3"), (ibm, "us-south"), (east, "us-east")):
+        assert client.optimize(task).tasks[0].region == region
+        own = replace(client.world, parts=client.world.parts.for_task(task))
+        assert Search(own, task).plan().choices[0].place.region == region
+    together = client.optimize([free, ibm, east, asked("dear", prefer=[{"infra": "ibm", "percent": -50}])])
+    assert [task.region for task in together.tasks] == ["nyc3", "us-south", "us-east", "nyc3"]
+    assert together.details.warnings == ("placement.prefer of dear is passed over: it holds for plans of dear alone",)
+    excluded = client.optimize(ibm, options=OptimizeOptions(explain=True))
+    (otherwise,) = [each for each in excluded.details.what_ifs if each.what == "without excluding do"]
+    assert otherwise.usd_more < 0
+
+
+def test_what_a_launch_would_refuse_is_told_by_its_plan(client):
+    task = Task.from_dict({"name": "x", "run": "true", "resources": {"volumes": [{"path": "/x", "disk_size": 10}]}})
+    (warning,) = client.optimize(task).details.warnings
+    assert warning.startswith("a launch of x would be refused: resources.volumes: ")
+
+
 def test_a_misspelt_cloud_of_a_wish_is_told(client, monkeypatch):
     made = settings(client, exclude=[{"infra": "ibn"}], prefer=[{"infra": "ibm"}, {"accelerator": "H100"}])
     reports = []

@@ -159,12 +159,12 @@ class InProcess(CatalogCalls):
     ) -> OptimizeResult:
         """See `Client.optimize`."""
         from styx.api.optimized import result
-        from styx.provision.placing import place
+        from styx.provision.placing import own_warnings, place
 
         placed = place(self.world, tasks, edges, options)
         told = budgets.foreseen(self.world, placed.plan)
         few = None if placed.plan.found else planning.few_enabled(placed.problem.places)
-        return result(placed, [*told, *([few] if few else [])])
+        return result(placed, [*own_warnings(tasks), *told, *([few] if few else [])])
 
     def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:
         """See `Client.launch`."""

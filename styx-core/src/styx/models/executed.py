@@ -131,6 +131,7 @@ TABLE: Final[Mapping[str, Status]] = {
     "config.launch.retry_for": _YES,
     "config.launch.ready_timeout": _YES,
     "config.launch.first_lease": _YES,
+    "config.placement": Executed(whole=True),
     "config.clouds": _YES,
     "config.docker": _YES,
     "config.docker.run_options": _YES,

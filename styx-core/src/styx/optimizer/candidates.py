@@ -34,10 +34,10 @@ class Gathered:
 def gather(problem: GraphProblem, offers: Offers, features_of: FeaturesOf) -> list[Gathered]:
     """Candidates of every task; tasks that ask for the same share one search."""
     spots = Spots(problem.places)
-    known: dict[tuple[tuple[Requirement, ...], bool, int], Gathered] = {}
+    known: dict[tuple[object, ...], Gathered] = {}
     found = []
     for task in problem.tasks:
-        key = (task.alternatives, task.ordered, task.num_nodes)
+        key = (task.alternatives, task.ordered, task.num_nodes, task.exclude, task.allow)
         if key not in known:
             known[key] = _gather_one(problem, task, offers, features_of, spots)
         found.append(known[key])
@@ -50,7 +50,7 @@ def _gather_one(
     candidates = Candidates()
     seen: set[tuple[object, ...]] = set()
     kept_out: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    restricted = bool(problem.blocked or problem.exclude or problem.allow)
+    restricted = bool(problem.blocked or problem.exclude or problem.allow or task.exclude or task.allow)
     for index, wanted in enumerate(task.alternatives):
         passes = [check.passes for check in all_checks(wanted, task.num_nodes, features_of)]
         rank = index if task.ordered else 0
@@ -64,7 +64,7 @@ def _gather_one(
             if places:
                 seen.add(key)
             for place in places:
-                reason = _kept_out(problem, place, row) if restricted else None
+                reason = _kept_out(problem, task, place, row) if restricted else None
                 if reason is None:
                     candidates.add(row, place, task.num_nodes, rank, index)
                 else:
@@ -97,12 +97,13 @@ def _unanswered(task: GraphTask, wanted: Requirement, offers: Offers, features_o
     )
 
 
-def _kept_out(problem: GraphProblem, place: Place, row: CatalogRow) -> str | None:
+def _kept_out(problem: GraphProblem, task: GraphTask, place: Place, row: CatalogRow) -> str | None:
     if any(each.covers(place, row) for each in problem.blocked):
         return "it refused earlier in this launch"
-    for each in problem.exclude:
+    for each in (*problem.exclude, *task.exclude):
         if each.covers(place, row):
             return f"excluded by {each}"
-    if problem.allow and not any(each.covers(place, row) for each in problem.allow):
-        return "not among what is allowed"
+    for allowed in (problem.allow, task.allow):
+        if allowed and not any(each.covers(place, row) for each in allowed):
+            return "not among what is allowed"
     return None

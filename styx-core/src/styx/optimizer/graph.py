@@ -46,6 +46,10 @@ class GraphTask(Value):
     """Read before it runs."""
     outputs: tuple[Data, ...] = ()
     """Written after it ran."""
+    exclude: tuple[Selector, ...] = ()
+    """For this task, beside what holds for all."""
+    allow: tuple[Selector, ...] = ()
+    """When not empty, only these for this task."""
 
 
 class Edge(Value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +20,7 @@ from styx.optimizer.problem import Preference, Requirement, Selector
 from styx.optimizer.refusals import FORGET_S, preferences
 from styx.provision import offers, planning, zones
 from styx.provision.options import EVERY_TASK, OptimizeOptions
-from styx.provision.wishes import configured
+from styx.provision.wishes import configured, selector
 from styx.provision.world import World
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ def place(
         StyxError: No offers can be had.
     """
     options = options or OptimizeOptions()
+    each = tasks_of(tasks)
+    if len(each) == 1:
+        world = replace(world, parts=world.parts.for_task(each[0]))
     graph, links, together = graph_of(tasks, edges, options, architecture(world, options))
     market = Market(world, graph, options)
     problem = problem_of(world, market.zoned(graph), links, together, market.places, options)
@@ -114,13 +117,15 @@ def remembered(world: World) -> tuple[Preference, ...]:
     return preferences(world.store.refusals(now - timedelta(seconds=FORGET_S)), now)
 
 
-def steered(world: World, options: OptimizeOptions, named: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def steered(
+    world: World, options: OptimizeOptions, tasks: Sequence[GraphTask]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What else than the price counts within one place: names of machines and accelerators, and limited amounts.
 
     Args:
         world: For what the configuration says, and what refused lately.
         options: What is said for this plan.
-        named: Names that run times differ by.
+        tasks: What is planned.
     """
     settings = configured(world)
     limits = (*options.limits, *settings.limits)
@@ -130,7 +135,9 @@ def steered(world: World, options: OptimizeOptions, named: Iterable[str]) -> tup
         *(each.where for each in (*options.reservations, *settings.reservations)),
         *(each.where for each in limits),
     ]
-    names = {*named, *(name for each in selectors for name in (each.instance_type, each.accelerator) if name)}
+    selectors += [each for task in tasks for each in (*task.exclude, *task.allow)]
+    names = {name for task in tasks for name in task.hours_on}
+    names |= {*(name for each in selectors for name in (each.instance_type, each.accelerator) if name)}
     keep = {alias for name in names for alias in (name, *answering(name))}
     amounts = {"vcpus": "vcpus", "accelerators": "accelerator_count"}
     return tuple(sorted(keep)), tuple(sorted({amounts[each.of] for each in limits if each.of in amounts}))
@@ -162,7 +169,7 @@ class Market:
     def __init__(self, world: World, tasks: Sequence[GraphTask], options: OptimizeOptions) -> None:
         self._world = world
         self._nodes = max(task.num_nodes for task in tasks)
-        self._keep, self._apart = steered(world, options, (name for task in tasks for name in task.hours_on))
+        self._keep, self._apart = steered(world, options, tasks)
         self._assumed = tuple(dict.fromkeys(options.assume_enabled))
         self._features: dict[str, FeatureSet] = {}
         self._rows: dict[Requirement, list[CatalogRow]] = {}
@@ -252,10 +259,9 @@ def graph_of(
     """Tasks, what flows between them, and which of them must be together."""
     from styx.models.dag import JobGroup, Pipeline
     from styx.models.reader import Document
-    from styx.models.task import Task
 
     root = given.root if isinstance(given, Document) else given
-    tasks = (root,) if isinstance(root, Task) else root.tasks if isinstance(root, (Pipeline, JobGroup)) else tuple(root)
+    tasks = tasks_of(given)
     names = _names(tasks)
     unknown = sorted({*options.hours, *options.hours_on} - {*names, EVERY_TASK})
     if unknown:
@@ -271,9 +277,39 @@ def graph_of(
         if link.source in fed and link.target in fed:  # names that are no task are refused with the problem
             fed[link.target].update(tasks[names.index(link.source)].outputs or {})
     feeds = {link.source for link in links}
-    made = [_task(name, task, options, fed[name], name in feeds, arch) for name, task in zip(names, tasks, strict=True)]
+    alone = len(tasks) == 1
+    made = [
+        _task(name, task, options, fed[name], name in feeds, arch, alone)
+        for name, task in zip(names, tasks, strict=True)
+    ]
     connected = isinstance(root, JobGroup) and root.inter_connection and len(names) > 1
     return made, links, ((tuple(names),) if connected else ())
+
+
+def tasks_of(given: Document | Task | Pipeline | JobGroup | Sequence[Task]) -> tuple[Task, ...]:
+    """The tasks, in their order."""
+    from styx.models.dag import JobGroup, Pipeline
+    from styx.models.reader import Document
+    from styx.models.task import Task
+
+    root = given.root if isinstance(given, Document) else given
+    if isinstance(root, Task):
+        return (root,)
+    return tuple(root.tasks if isinstance(root, (Pipeline, JobGroup)) else root)
+
+
+def own_warnings(given: Document | Task | Pipeline | JobGroup | Sequence[Task]) -> list[str]:
+    """What a launch of these tasks would refuse, and what of their own settings a plan of several passes over."""
+    from styx.models.executed import unexecuted
+
+    tasks = tasks_of(given)
+    told: list[str] = []
+    for name, task in zip(_names(tasks), tasks, strict=True):
+        told += [f"a launch of {name} would be refused: {fault}" for fault in unexecuted(task)]
+        placement = task.config.placement if task.config and len(tasks) > 1 else None
+        passed = [key for key in ("prefer", "reserved", "quotas") if placement and getattr(placement, key)]
+        told += [f"placement.{key} of {name} is passed over: it holds for plans of {name} alone" for key in passed]
+    return told
 
 
 def _names(tasks: Iterable[Task]) -> list[str]:
@@ -302,9 +338,14 @@ def _on(wanted: Requirement, arch: str | None) -> Requirement:
     return wanted.model_copy(update={"arch": arch})
 
 
-def _task(name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds: bool, arch: str | None) -> GraphTask:
+def _task(
+    name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds: bool, arch: str | None, alone: bool
+) -> GraphTask:
     """In the planner's terms. What flows along an edge is not read from, or written to, a bucket as well."""
     inputs = [_data(url, gb) for url, gb in (task.inputs or {}).items() if url not in fed]
+    placement = task.config.placement if task.config and not alone else None  # one task's is in the world's settings
+    if placement and placement.arch:
+        arch = None if placement.arch == "any" else arch and placement.arch
     outputs = [] if feeds else [_data(url, gb) for url, gb in (task.outputs or {}).items()]
     return GraphTask(
         name=name,
@@ -317,6 +358,8 @@ def _task(name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds:
         hours_on={**options.hours_on.get(EVERY_TASK, {}), **options.hours_on.get(name, {})},
         inputs=tuple(inputs),
         outputs=tuple(outputs),
+        exclude=tuple(map(selector, (placement and placement.exclude) or ())),
+        allow=tuple(map(selector, (placement and placement.only) or ())),
     )
 
 
