@@ -15,6 +15,7 @@ _HEADERS: Final = ("TASK", "INFRA", "INSTANCE", "NODES", "GPUS", "MARKET", "$/H"
 _RIGHT: Final = ("NODES", "$/H", "HOURS", "COST", "START", "AGE")
 _ELSE: Final = ("INFRA", "INSTANCE", "GPUS", "MARKET", "$/H", "MORE")
 _SHOWN: Final = 5
+_NOTHING_USD: Final = 0.00005
 
 
 def plan_text(result: OptimizeResult, *, explain: bool = False) -> str:
@@ -98,6 +99,7 @@ def _more(other: PlannedAlternative) -> str:
 def _signed(amount: float | None) -> str:
     if amount is None:
         return "?"
+    amount = 0.0 if abs(amount) < _NOTHING_USD else amount
     return f"{'-' if amount < 0 else '+'}{usd(abs(amount))}"
 
 

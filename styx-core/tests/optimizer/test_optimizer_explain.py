@@ -124,6 +124,15 @@ def test_reserved_nodes_are_free_and_shared_by_what_runs_at_once():
     assert solve(rows, chain).usd_total == 0.0
 
 
+def test_a_cloud_that_a_limit_leaves_out_is_told():
+    rows = [row(NORTH, usd=1.0, vcpus=8), row(WEST, usd=1.2, vcpus=16), row(GCP, usd=3.0)]
+    limit = Limit(label="vCPUs of AWS", most=6, where=Selector(cloud="aws"))
+    plan = solve(rows, asked([job()], limits=(limit,)))
+    assert plan.tasks[0].chosen.place == GCP
+    (loser,) = plan.tasks[0].losers
+    assert (loser.what, loser.reason) == ("aws", "it needs more than the limit vCPUs of AWS leaves")
+
+
 def test_what_is_reserved_needs_no_known_price():
     rows = [row(NORTH, usd=None), row(GCP, usd=1.5), row(WEST, usd=None)]
     reserved = (Reservation(where=Selector(region="us-east-1"), nodes=2),)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from styx.driver import CatalogRow
+from styx.driver import CatalogRow, Place
 from styx.models.acceleratornames import BOARDS
 from styx.optimizer.egress import Level
 from styx.optimizer.graph import Candidates, Data, GraphProblem, GraphTask, Limit
@@ -269,13 +269,17 @@ class _Shares:
         return [(free, (*base, *(float(free) if slot == found else 0.0 for slot in slots))) for free in steps]
 
     def _amount(self, limit: Limit, task: GraphTask, offers: Candidates, index: int) -> float:
-        row = offers.rows[index]
-        if not limit.where.covers(offers.places[index], row):
-            return 0.0
-        if limit.of == "nodes":
-            return float(task.num_nodes)
-        each = row.accelerator_count if limit.of == "accelerators" else row.vcpus
-        return math.inf if each is None else each * task.num_nodes  # an unknown amount keeps to no limit
+        return uses(limit, task, offers.places[index], offers.rows[index])
+
+
+def uses(limit: Limit, task: GraphTask, place: Place, row: CatalogRow) -> float:
+    """How much a task takes of a limit with an offer."""
+    if not limit.where.covers(place, row):
+        return 0.0
+    if limit.of == "nodes":
+        return float(task.num_nodes)
+    each = row.accelerator_count if limit.of == "accelerators" else row.vcpus
+    return math.inf if each is None else each * task.num_nodes  # an unknown amount keeps to no limit
 
 
 def _choices(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,7 +13,7 @@ from styx.optimizer import solve as solving
 from styx.optimizer.candidates import FeaturesOf, Gathered, Offers, gather
 from styx.optimizer.egress import Level
 from styx.optimizer.graph import GraphProblem, GraphTask
-from styx.optimizer.model import Choices, Link, Model, build, evaluate, finish_ms, hours_on, link_usd, unpriced
+from styx.optimizer.model import Choices, Link, Model, build, evaluate, finish_ms, hours_on, link_usd, unpriced, uses
 from styx.optimizer.problem import Choice, Loser
 from styx.optimizer.reasons import described
 
@@ -142,7 +142,7 @@ def _told(
                 choices=choices,
                 starts_s=(ends[number] - chosen[number].ms) / 1000,
                 ends_s=ends[number] / 1000,
-                losers=(*each.losers, *_beaten(choices, _mates(problem, task))),
+                losers=(*each.losers, *_over(problem, each, model, number), *_beaten(choices, _mates(problem, task))),
             )
         )
     transfers = [
@@ -287,6 +287,24 @@ def _choices(
             for i in ([] if bounded else unknown[:ALTERNATIVES])
         ]
     return tuple(choices)
+
+
+def _over(problem: GraphProblem, each: Gathered, model: Model, number: int) -> list[Loser]:
+    """Clouds all of whose offers of known price need more than is left of a limit."""
+    if not problem.limits:
+        return []
+    found, task = each.candidates, problem.tasks[number]
+    kept = {found.places[origin].cloud for origin in model.tasks[number].origin}
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    for place, row, price in zip(found.places, found.rows, found.usd_per_hour, strict=True):
+        if place.cloud not in kept and not math.isnan(price):
+            labels = [each.label for each in problem.limits if uses(each, task, place, row) > each.most]
+            reasons[place.cloud].update(labels)
+    return [
+        Loser(what=cloud, reason=f"it needs more than the limit {labels.most_common(1)[0][0]} leaves")
+        for cloud, labels in reasons.items()
+        if labels
+    ]
 
 
 def _mates(problem: GraphProblem, task: GraphTask) -> str:
