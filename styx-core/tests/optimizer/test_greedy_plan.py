@@ -169,6 +169,11 @@ def test_when_several_stand_in_the_way_the_nearest_offer_is_named():
     assert reason.endswith("the nearest offer is m1 in acme/north (4 vCPUs, 16 GiB)")
 
 
+def test_kind_and_number_of_accelerators_are_told_once():
+    reason = only_reason(solve([row()], want(accelerator_name="A100", accelerator_count=8, vcpus=64)))
+    assert reason.startswith("needs 8 x A100 (it has no accelerator) and 64 vCPUs (it has ")
+
+
 def test_clouds_without_a_fit_lose_by_name():
     rows = [gpu(1, 2.0), row("b1", cloud="bolt", region="east")]
     found = solve(rows, want("H100", accelerator_name="H100"))

@@ -31,7 +31,8 @@ def why_none(asked: Sequence[Check], rows: Sequence[CatalogRow]) -> str:
     if nearest is None:
         return "no enabled place offers any machine"
     _, row, lacks = nearest
-    needs = " and ".join(f"{check.need} (it has {check.has(row)})" for check in lacks)
+    told = {check.has(row): check.need for check in lacks}  # of kind and number of accelerators, the number
+    needs = " and ".join(f"{need} (it has {has})" for has, need in told.items())
     return f"needs {needs}; the nearest offer is {described(row)}"
 
 
