@@ -21,7 +21,7 @@ from styx.driver import SshFailed
 from styx.errors import DeadlineExceeded
 from styx.transport.base import write_all
 from styx.transport.ssh import scripts
-from styx.transport.ssh.connection import Gate
+from styx.transport.ssh.connection import Gate, Packets
 from styx.transport.ssh.sockets import dial, kernel_round_trip_s
 from styx.transport.ssh.transport import _Lines
 
@@ -265,3 +265,16 @@ def test_a_folder_that_somebody_else_has_made_for_our_agents_is_refused(tmp_path
         assert probe().stderr == f"{folder} belongs to somebody else\n"
     finally:
         folder.rmdir()
+
+
+@pytest.mark.parametrize("error", [EOFError(), OSError("gone"), paramiko.SSHException("gone")])
+def test_letting_go_of_a_way_that_is_lost_already_is_quiet(error: Exception) -> None:
+    closed: list[bool] = []
+
+    class Way:
+        def close(self) -> None:
+            closed.append(True)
+            raise error
+
+    Packets(Way()).close()
+    assert closed == [True]

@@ -8,6 +8,7 @@ that race is lost every few hundred commands. `Gate` makes "is it closed? then s
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
@@ -63,6 +64,11 @@ class Packets(Packetizer):  # type: ignore[misc] # paramiko has no types
             super().send_message(data)
         finally:
             self._writers -= 1
+
+    def close(self) -> None:
+        """Let go of the way, which may be a channel of another login that was lost: its thread must end quietly."""
+        with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+            super().close()
 
     def _check_keepalive(self) -> None:
         """Called by the reading thread whenever it has waited in vain for a moment."""
