@@ -68,12 +68,23 @@ def test_nodes_of_one_host_that_start_at_once_get_different_blocks(tmp_path, sho
     assert [reserve(root) for root in roots] == bases  # and each keeps its own
 
 
+def listening_between(first, end):
+    """A socket on one of these ports; some may be in use by others of this machine."""
+    for port in range(first + 1, end - 1):
+        taken = socket.socket()
+        try:
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+            return taken
+        except OSError:
+            taken.close()
+    raise AssertionError(f"no port from {first} to {end} can be taken")
+
+
 def test_a_block_with_a_taken_port_is_left(tmp_path, short):
     root = str(tmp_path / "ray")
     base = reserve(root)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", base + 1))
-        taken.listen()
+    with listening_between(base, base + ports.SIZE):
         other = reserve(root)
         assert other != base
     with socket.socket() as coordinator:
