@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from styx.driver import FeatureSet, Market
 from styx.models.accelerators import GPU_MAKERS, answering
+from styx.models.requests import DISK_KINDS, EXACT_WITHIN_GIB
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from styx.optimizer.problem import Requirement
 
 SPOT_MARKETS: Final = (Market.SPOT.value, Market.BID.value)
-MEMORY_TOLERANCE_GIB: Final = 0.5
-DISK_TOLERANCE_GIB: Final = 0.5
-DISK_KINDS: Final[Mapping[str, tuple[str, ...]]] = {"nvme": ("nvme",), "ssd": ("ssd", "nvme")}
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def _accelerators(wanted: Requirement) -> Iterator[Condition]:
         kind &= is_gpu()
     if memory is not None:
         size = pl.col("accelerator_memory_gib")
-        kind &= (size - memory).abs() < MEMORY_TOLERANCE_GIB if wanted.accelerator_memory_exact else size >= memory
+        kind &= (size - memory).abs() < EXACT_WITHIN_GIB if wanted.accelerator_memory_exact else size >= memory
         near = -(size - memory).abs()
     yield Condition("accelerator", kind, near)
     if count > 1:
@@ -153,7 +151,7 @@ def _local_disk(wanted: Requirement) -> Iterator[Condition]:
     gib, size = wanted.local_disk_gib, pl.col("local_disk_gib")
     if gib is None:
         return
-    holds = (size - gib).abs() < DISK_TOLERANCE_GIB if wanted.local_disk_exact else size >= gib
+    holds = (size - gib).abs() < EXACT_WITHIN_GIB if wanted.local_disk_exact else size >= gib
     if wanted.local_disk_kind is not None:
         holds &= one_of("local_disk_kind", DISK_KINDS[wanted.local_disk_kind])
     yield Condition("local_disk", holds, -(size - gib).abs())

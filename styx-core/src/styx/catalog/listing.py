@@ -14,6 +14,7 @@ from styx.catalog.results import AcceleratorQuery, AcceleratorView, CatalogInfo,
 from styx.errors import NotFound, UsageError
 from styx.models.accelerators import AcceleratorRequest, accelerator_facts, answering
 from styx.models.infra import Infra
+from styx.models.requests import EXACT_WITHIN_GIB
 from styx.models.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _COLUMNS: Final = (
     "accelerator_name", "accelerator_count", "accelerator_vendor", "accelerator_memory_gib", "cloud", "region", "zone",
     "market", "instance_type", "vcpus", "memory_gib", "usd_per_hour", "as_of", "source",
 )  # fmt: skip
-_TOLERANCE_GIB: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _holds(asked: Asked, zoned: Sequence[str]) -> pl.Expr:
         holds &= is_gpu()
     if wanted.memory_gib is not None:
         memory = pl.col("accelerator_memory_gib")
-        exact = (memory - wanted.memory_gib).abs() < _TOLERANCE_GIB
+        exact = (memory - wanted.memory_gib).abs() < EXACT_WITHIN_GIB
         holds &= memory >= wanted.memory_gib if wanted.memory_at_least else exact
     if asked.counted:
         holds &= pl.col("accelerator_count") == wanted.count

@@ -93,6 +93,12 @@ class MemoryRequest(Compact):
         return gib >= wanted if self.at_least else gib == wanted
 
 
+EXACT_WITHIN_GIB: Final = 0.5
+"""How far a size in an offer may be from one that is asked for exactly: of local disks, and of accelerators' memory."""
+DISK_KINDS: Final[Mapping[str, tuple[str, ...]]] = {"nvme": ("nvme",), "ssd": ("ssd", "nvme")}
+"""What will do for each kind of local disk."""
+
+
 class LocalDisk(Compact):
     """Disks inside the machine: `nvme`, `ssd:300`, `nvme:1000+`."""
 

@@ -6,22 +6,18 @@ disk is made to that size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from styx.driver import CatalogRow, FeatureSet, Market, Place
 from styx.models.accelerators import GPU_MAKERS, answering
+from styx.models.requests import DISK_KINDS, EXACT_WITHIN_GIB
 from styx.optimizer.problem import Requirement
 from styx.units import number_text
 
 SPOT_MARKETS: Final = frozenset({Market.SPOT, Market.BID})
 """Markets whose machines may be taken away."""
-DISK_KINDS: Final[Mapping[str, tuple[str, ...]]] = {"nvme": ("nvme",), "ssd": ("ssd", "nvme")}
-"""What will do for each kind of local disk."""
-DISK_TOLERANCE_GIB: Final = 0.5
-MEMORY_TOLERANCE_GIB: Final = 0.5
-"""How far the memory of an accelerator may be from one that was asked for exactly."""
 
 
 @dataclass(frozen=True)
@@ -203,8 +199,13 @@ def reuse_reasons(
         lacks = [check for check in checks if not check.passes(offer)]
         if not lacks:
             return reasons
-        failed.append([f"needs {check.need}; the cluster has {check.has(offer)}" for check in lacks])
+        failed.append([f"needs {need}; the cluster has {has}" for has, need in needs(lacks, offer).items()])
     return reasons + min(failed, key=len, default=[])
+
+
+def needs(lacks: Iterable[Check], row: CatalogRow) -> dict[str, str]:
+    """What a row has, and what is needed instead. Of kind and number of accelerators only the number is told."""
+    return {check.has(row): check.need for check in lacks}
 
 
 def accelerators_text(row: CatalogRow) -> str:
@@ -267,7 +268,7 @@ def _has_memory(row: CatalogRow, memory_gib: float, exact: bool) -> bool:
     has = row.accelerator_memory_gib
     if has is None:
         return False
-    return abs(has - memory_gib) < MEMORY_TOLERANCE_GIB if exact else has >= memory_gib
+    return abs(has - memory_gib) < EXACT_WITHIN_GIB if exact else has >= memory_gib
 
 
 def _accelerator_words(vendor: str | None, memory_gib: float | None, exact: bool) -> str:
@@ -301,7 +302,7 @@ def _local_disk_check(wanted: Requirement, gib: float) -> Check:
         has = row.local_disk_gib
         if has is None or (kind is not None and row.local_disk_kind not in DISK_KINDS[kind]):
             return False
-        return abs(has - gib) < DISK_TOLERANCE_GIB if exact else has >= gib
+        return abs(has - gib) < EXACT_WITHIN_GIB if exact else has >= gib
 
     def has(row: CatalogRow) -> str:
         if row.local_disk_gib is None:

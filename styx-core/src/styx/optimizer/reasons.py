@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from styx.driver import CatalogRow
-from styx.optimizer.fit import Check, accelerators_text
+from styx.optimizer.fit import Check, accelerators_text, needs
 from styx.units import number_text
 
 _REASONS_SHOWN: Final = 3
@@ -31,9 +31,8 @@ def why_none(asked: Sequence[Check], rows: Sequence[CatalogRow]) -> str:
     if nearest is None:
         return "no enabled place offers any machine"
     _, row, lacks = nearest
-    told = {check.has(row): check.need for check in lacks}  # of kind and number of accelerators, the number
-    needs = " and ".join(f"{need} (it has {has})" for has, need in told.items())
-    return f"needs {needs}; the nearest offer is {described(row)}"
+    told = " and ".join(f"{need} (it has {has})" for has, need in needs(lacks, row).items())
+    return f"needs {told}; the nearest offer is {described(row)}"
 
 
 def described(row: CatalogRow) -> str:
