@@ -26,6 +26,19 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PLACE = Place(cloud="c", account="a", region="r1")
 
 
+def row_of(lease: dict[str, Any], born: datetime) -> ClusterRow:
+    return ClusterRow(
+        key="k",
+        name="n",
+        owner="me",
+        state=ClusterState.INIT,
+        num_nodes=1,
+        created_at=born,
+        last_use_at=born,
+        lease=lease,
+    )
+
+
 def choice(market: Market = Market.ON_DEMAND, region: str = "r1", usd_per_hour: float | None = 2.0) -> Choice:
     row = CatalogRow(cloud="c", instance_type="big", region=region, market=market, usd_per_hour=usd_per_hour)
     place = Place(cloud="c", account="a", region=region)
@@ -75,17 +88,7 @@ def test_bids() -> None:
     ],
 )
 def test_a_cloud_is_given_an_end_only_where_the_end_removes(lease: dict[str, Any], seconds: float | None) -> None:
-    row = ClusterRow(
-        key="k",
-        name="n",
-        owner="me",
-        state=ClusterState.INIT,
-        num_nodes=1,
-        created_at=NOW,
-        last_use_at=NOW,
-        lease=lease,
-    )
-    end = ends_at(row)
+    end = ends_at(row_of(lease, NOW))
     assert (None if end is None else (end - NOW).total_seconds()) == seconds
 
 
@@ -105,16 +108,7 @@ def test_how_long_a_machine_waits_for_its_first_lease(
     settings: dict[str, Any], lease: dict[str, Any], seconds: float
 ) -> None:
     old = NOW - timedelta(seconds=100)
-    row = ClusterRow(
-        key="k",
-        name="n",
-        owner="me",
-        state=ClusterState.INIT,
-        num_nodes=1,
-        created_at=old,
-        last_use_at=old,
-        lease=lease,
-    )
+    row = row_of(lease, old)
     launch = LaunchSettings.model_validate(settings)
     world = SimpleNamespace(config=SimpleNamespace(launch=launch), now=lambda: NOW)
     assert first_lease_s(world, row, choice()) == seconds  # type: ignore[arg-type] # all that it looks at

@@ -39,17 +39,14 @@ class {title}(Driver):
 
 
 @pytest.fixture
-def client(tmp_path):
-    (tmp_path / "drivers").mkdir()
-    for name, regions, kinds in (("ibm", {"us-south": 1.0, "us-east": 1.2}, 7), ("do", {"nyc3": 0.9}, 2)):
-        code = DRIVER.format(name=name, title=name.title(), regions=regions, kinds=kinds)
-        (tmp_path / "drivers" / f"{name}.py").write_text(code)
-    made = connect(home=tmp_path, environ={"HOME": str(tmp_path)})
-    assert [view.ok for view in made.check(["ibm", "do"])] == [True, True]
-    yield made
-    made.close()
-    for name in ("ibm", "do"):
-        sys.modules.pop(f"styx_private_drivers.{name}", None)
+def client(private_clouds):
+    sold = {"ibm": ({"us-south": 1.0, "us-east": 1.2}, 7), "do": ({"nyc3": 0.9}, 2)}
+    return private_clouds(
+        {
+            name: DRIVER.format(name=name, title=name.title(), regions=regions, kinds=kinds)
+            for name, (regions, kinds) in sold.items()
+        }
+    )
 
 
 def search(client, hours=1.0, **fields):

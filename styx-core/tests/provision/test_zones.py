@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from styx.api import OptimizeOptions, connect
@@ -50,16 +48,11 @@ class {title}(Driver{mixin}):
 
 
 @pytest.fixture
-def client(tmp_path):
-    (tmp_path / "drivers").mkdir()
-    for name, mixin in (("ibm", ", HasZones"), ("do", "")):
-        (tmp_path / "drivers" / f"{name}.py").write_text(DRIVER.format(name=name, title=name.title(), mixin=mixin))
-    made = connect(home=tmp_path, environ={"HOME": str(tmp_path)})
-    assert [view.ok for view in made.check(["ibm", "do"])] == [True, True]
-    yield made
-    made.close()
-    for name in ("ibm", "do"):
-        sys.modules.pop(f"styx_private_drivers.{name}", None)
+def client(private_clouds):
+    mixins = {"ibm": ", HasZones", "do": ""}
+    return private_clouds(
+        {name: DRIVER.format(name=name, title=name.title(), mixin=mixin) for name, mixin in mixins.items()}
+    )
 
 
 def search(client, **resources):
