@@ -253,7 +253,7 @@ class InProcess(CatalogCalls):
         return self.world.store.cluster_by_key(row.key) or row
 
     def _remind(self) -> None:
-        """Say which clusters are overdue: any command may be the only one of a long time."""
+        """Say which clusters are overdue: this command may be the only one of a long time."""
         for line in overdue.remind(self.world):
             self.world.hub.report(line)
 

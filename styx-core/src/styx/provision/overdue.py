@@ -1,7 +1,8 @@
 """Clusters that have outlived their lease because nothing ended them: machines that can't, or that failed to.
 
-A node judges its own lease. Where its end stops no charge (`SelfEnd`), the lease holds only while somebody looks: every
-command says which clusters are overdue, and `styx status --refresh` and `styx sweep --delete` do what the lease says.
+A node judges its own lease. Where its end stops no charge (`SelfEnd`), the lease holds only while somebody looks:
+commands such as `status` and `launch` name the clusters that are overdue, and `styx status --refresh` and
+`styx sweep --delete` do what the lease says.
 """
 
 from __future__ import annotations
