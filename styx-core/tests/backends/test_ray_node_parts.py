@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -68,32 +69,35 @@ def test_nodes_of_one_host_that_start_at_once_get_different_blocks(tmp_path, sho
     assert [reserve(root) for root in roots] == bases  # and each keeps its own
 
 
-def listening_between(first, end):
-    """A socket on one of these ports; some may be in use by others of this machine."""
-    for port in range(first + 1, end - 1):
-        taken = socket.socket()
-        try:
-            taken.bind(("127.0.0.1", port))
-            taken.listen()
-            return taken
-        except OSError:
-            taken.close()
-    raise AssertionError(f"no port from {first} to {end} can be taken")
+def listening(port):
+    """Somebody who listens there; connections of an earlier Ray may linger on the port."""
+    taken = socket.socket()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken.bind(("127.0.0.1", port))
+    taken.listen()
+    return taken
 
 
-def test_a_block_with_a_taken_port_is_left(tmp_path, short):
+def test_a_block_with_a_taken_port_is_left(tmp_path, short, monkeypatch):
+    monkeypatch.setattr(ports, "OWN_S", 0.5)
     root = str(tmp_path / "ray")
     base = reserve(root)
-    with listening_between(base, base + ports.SIZE):
+    with listening(base + 1):
         other = reserve(root)
         assert other != base
-    with socket.socket() as coordinator:
-        coordinator.bind(("127.0.0.1", other + ports.SIZE - 1))
-        coordinator.listen()
+    with listening(other + ports.SIZE - 1):
         assert reserve(root) == other  # a node does not move because of a running job
         assert ports.claims()[0].base == other
         shutil.rmtree(root)
         assert reserve(root) != other
+
+
+def test_a_node_waits_for_its_block_while_what_was_killed_there_ends(tmp_path, short):
+    root = str(tmp_path / "ray")
+    base = reserve(root)
+    taken = listening(base + 1)
+    threading.Timer(1.0, taken.close).start()
+    assert reserve(root) == base  # the other nodes know the head by its address
 
 
 def test_what_a_removed_node_left_is_removed_by_the_next_one(tmp_path, short):

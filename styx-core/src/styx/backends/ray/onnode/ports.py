@@ -11,12 +11,15 @@ import os
 import random
 import shutil
 import socket
+import time
 from typing import Dict, Iterable, List, NamedTuple, Set
 
 from .layout import CLAIM, Layout, NodeFailure, private_folder, read_json, short_folder, write_json
 
 FIRST, LAST, SIZE = 20000, 32000, 64
 NAMES = ("gcs", "node_manager", "object_manager", "runtime_env_agent", "metrics", "agent_http", "agent_grpc", "client")
+OWN_S = 15.0
+"""How long a node that shall keep its block waits for it: what was killed there may hold a port for a moment longer."""
 WORKERS = SIZE - len(NAMES)
 """Worker ports of a node: one for each job that runs at the same time, and on rank 0 one more for its coordinator."""
 
@@ -58,6 +61,8 @@ def reserve(layout: Layout, ip: str, key: str, keep: bool = True) -> Dict[str, i
         NodeFailure: No block is free.
     """
     private_folder(layout.temp)
+    if keep:
+        _await_own(layout, ip)
     lock = os.open(short_folder(), os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -76,13 +81,21 @@ def reserve(layout: Layout, ip: str, key: str, keep: bool = True) -> Dict[str, i
             # Coordinators of running jobs outlive a restart of Ray, and theirs are among the worker ports. Ray looks
             # for a free one by itself, and a head that moved would leave the other nodes behind.
             size = len(NAMES) if base == mine else SIZE
-            if all(_free(ip, port) for port in range(base, base + size)):
+            if _all_free(ip, base, size):
                 write_json(layout.claim, {**chosen, "root": layout.root, "key": key})
                 write_json(layout.ports, chosen)
                 return chosen
     finally:
         os.close(lock)
     raise NodeFailure("no %d ports in a row are free between %d and %d on this node" % (SIZE, FIRST, LAST))
+
+
+def _await_own(layout: Layout, ip: str) -> None:
+    """Until the node's own block can be had again. A head that moved would leave the other nodes at its old address."""
+    mine = read_json(layout.ports).get("base")
+    give_up = time.monotonic() + OWN_S
+    while isinstance(mine, int) and not _all_free(ip, mine, len(NAMES)) and time.monotonic() < give_up:
+        time.sleep(0.1)
 
 
 def claims() -> List[Claim]:
@@ -98,6 +111,10 @@ def claims() -> List[Claim]:
         if isinstance(said.get("base"), int):
             found.append(Claim(temp, str(said.get("root")), str(said.get("key")), said["base"]))
     return found
+
+
+def _all_free(ip: str, base: int, size: int) -> bool:
+    return all(_free(ip, port) for port in range(base, base + size))
 
 
 def _free(ip: str, port: int) -> bool:
