@@ -288,7 +288,7 @@ def test_reuse_needs_a_fit(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"accelerators": "H100:8"}, "needs H100; the cluster has no accelerator"),
+        ({"accelerators": "H100:8"}, "needs 8 x H100; the cluster has no accelerator"),
         ({"infra": "local"}, "needs cloud local; the cluster has cloud fake"),
         ({"cpus": "512+"}, "needs 512 vCPUs; the cluster has 2 vCPUs"),
     ],
