@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -151,6 +152,8 @@ class Ec2:
         self.placement_groups: dict[tuple[str, str], dict[str, Any]] = {}
         self.reservations: dict[str, dict[str, Any]] = {}
         self.requests: dict[str, dict[str, Any]] = {}
+        self.spot_settle_s = 0.0
+        """How late the request of a stopped spot instance follows it; until then nothing starts the instance."""
         self.images: dict[tuple[str, str], str] = {}
         self.without_default_vpc: set[str] = set()
         self.ssh = True
@@ -307,7 +310,8 @@ class Ec2:
             form = dict(parse_qsl(body.decode()))
             names = [value for name, value in form.items() if name.startswith("ActionNames.")]
             given = {value for name, value in form.items() if name.endswith(".ContextKeyName")}
-            return 200, _simulation(names, lambda name: self._would_allow(name, given))
+            things = [value for name, value in form.items() if name.startswith("ResourceArns.")] or ["*"]
+            return 200, _simulation(names, lambda name: all(self._would_allow(name, given, one) for one in things))
         if service == "servicequotas" and action == "GetServiceQuota":
             code = json.loads(body)["QuotaCode"]
             if code not in self.quotas:
@@ -316,11 +320,11 @@ class Ec2:
             return 200, json.dumps({"Quota": quota}).encode()
         return None
 
-    def _would_allow(self, asked: str, given: set[str]) -> bool:
-        """What IAM says of an action when it is told only these keys of its conditions."""
+    def _would_allow(self, asked: str, given: set[str], thing: str) -> bool:
+        """What IAM says of an action on a thing when it is told only these keys of its conditions."""
         for statement in (self.policy or {"Statement": []})["Statement"]:
             actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-            if asked in actions:
+            if asked in actions and fnmatchcase(thing, statement["Resource"]):
                 return all(name in given for keys in statement.get("Condition", {}).values() for name in keys)
         return False
 
@@ -435,18 +439,18 @@ class Ec2:
                 assert life.machine is not None, "a notice is read on the machine"
                 life.machine.run(["touch", "/run/interruption"])
                 return
-            life.instance.state_reason = StateReason(
-                "Server.SpotInstanceTermination: Spot instance termination", "Server.SpotInstanceTermination"
-            )
-            self.close_request(life, "instance-terminated-no-capacity")
+            stops = life.request is not None and life.request["InstanceInterruptionBehavior"] == "stop"
+            code = "Server.SpotInstanceShutdown" if stops else "Server.SpotInstanceTermination"
+            life.instance.state_reason = StateReason(f"{code}: scripted", code)
+            self.close_request(life, f"instance-{'stopped' if stops else 'terminated'}-no-capacity")
             if life.machine is not None:
-                life.machine.kill()
-            self.set_state(life, "shutting-down")
-            life.due = self.clock() + self.terminate_s
+                life.machine.stop() if stops else life.machine.kill()
+            self.set_state(life, "stopping" if stops else "shutting-down")
+            life.due = self.clock() + (self.stop_s if stops else self.terminate_s)
 
     def close_request(self, life: Life, code: str) -> None:
         """What becomes of a spot request when its instance ends: a persistent one is open again."""
-        if life.request is not None and life.request["State"] == "active":
+        if life.request is not None and life.request["State"] in {"active", "disabled"}:
             life.request["State"] = "open" if life.request["Type"] == "persistent" else "closed"
             life.request["Status"] = {"Code": code, "Message": code}
 
@@ -518,7 +522,9 @@ class Ec2:
                 found += [f"disk {disk.id}" for disk in backend.volumes.values()]
             found += [f"placement-group {name}" for _, name in self.placement_groups]
             found += [
-                f"spot-request {name}" for name, one in self.requests.items() if one["State"] in {"open", "active"}
+                f"spot-request {name}"
+                for name, one in self.requests.items()
+                if one["State"] in {"open", "active", "disabled"}
             ]
         return sorted(found)
 

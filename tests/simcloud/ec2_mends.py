@@ -141,11 +141,30 @@ def _check_groups(response: Any) -> None:
             if response.ec2_backend.get_security_group_from_id(group) is None:
                 raise _refused("InvalidGroup.NotFound", f"The security group '{group}' does not exist")
     nics = response._get_param("NetworkInterfaces", [])
+    _check_cards(response._get_param("InstanceType"), nics)
     if len(nics) > 1 and any("AssociatePublicIpAddress" in nic for nic in nics):
         raise _refused(
             "InvalidParameterCombination",
             "The associatePublicIPAddress parameter cannot be specified with multiple network interfaces.",
         )
+
+
+def _check_cards(kind: str, nics: list[dict[str, Any]]) -> None:
+    """Which interfaces a machine type has room for. Where it has fewer adapters than cards, the first card has none."""
+    from moto.ec2.models.instance_types import INSTANCE_TYPES
+
+    network = INSTANCE_TYPES.get(kind, {}).get("NetworkInfo")
+    if network is None:
+        return
+    cards, most = network["MaximumNetworkCards"], network.get("EfaInfo", {}).get("MaximumEfaInterfaces", 0)
+    places = [(int(nic.get("NetworkCardIndex") or 0), int(nic["DeviceIndex"])) for nic in nics]
+    fabric = [at for nic, at in zip(nics, places, strict=True) if nic.get("InterfaceType", "interface") != "interface"]
+    if len(set(places)) < len(places) or any(card >= cards for card, _ in places):
+        raise _refused("InvalidParameterCombination", f"{kind} has {cards} network cards, each with its own devices")
+    if len(fabric) > most or (most < cards and any(card == 0 for card, _ in fabric)):
+        raise _refused("InvalidParameterCombination", f"{kind} has {most} EFA interfaces, and not on those cards")
+    if any(nic.get("InterfaceType") == "efa-only" and at == (0, 0) for nic, at in zip(nics, places, strict=True)):
+        raise _refused("InvalidParameterCombination", "the primary network interface can't be efa-only")
 
 
 def _check_room(aws: Ec2, response: Any) -> None:
@@ -332,13 +351,18 @@ def stop(aws: Ec2, instance: Any) -> Any:
         )
         if life.machine is not None:
             life.machine.stop()
+        if life.request is not None:
+            life.request["State"] = "disabled"
         aws.set_state(life, "stopping")
         life.due = aws.clock() + aws.stop_s
         return previous
 
 
 def start(aws: Ec2, instance: Any) -> Any:
-    """Only what is stopped can be started; it gets another public address."""
+    """Only what is stopped can be started; it gets another public address.
+
+    A persistent spot request follows its stopped instance late, and one that AWS stopped is AWS's alone to start.
+    """
     from moto.ec2.models.instances import StateReason
 
     with aws.lock:
@@ -348,6 +372,14 @@ def start(aws: Ec2, instance: Any) -> Any:
             return previous
         if life.state != "stopped":
             raise _refused("IncorrectInstanceState", f"The instance '{instance.id}' is not in a state to be started")
+        if life.request is not None:
+            if life.request["State"] == "open" or aws.clock() - life.due < aws.spot_settle_s:
+                raise _refused(
+                    "IncorrectSpotRequestState",
+                    f"You can't start the Spot Instance '{instance.id}' because the associated Spot Instance request "
+                    "is not in an appropriate state to support start.",
+                )
+            life.request["State"] = "active"
         code = aws.closed.get(instance.placement.zone) or aws.closed.get(life.region)
         if code is not None:
             raise _refused(code, "no capacity to start it")

@@ -234,9 +234,16 @@ def test_one_time_spot_machines(aws, make):
 def test_persistent_spot_machines_stop_and_leave_no_request(aws, make):
     driver = make(spot="persistent")
     node = up(driver, ask(offer=row(spot=True)))[0]
+    aws.spot_settle_s = 30.0
     driver.stop([node])
     assert driver.nodes(PLACE, CLUSTER)[0].state is NodeState.STOPPED
+    with pytest.raises(TransientError, match="IncorrectSpotRequestState"):
+        driver.start([node])
+    aws.clock.advance(31)
     assert driver.start([node])[0].id == node.id
+    aws.interrupt(node.id)
+    taken = driver.nodes(PLACE, CLUSTER)[0]
+    assert (taken.state, taken.ended.cause) == (NodeState.STOPPED, "preempted")
     driver.prepare_self_action([node], "down")  # a persistent request would make a machine that ended itself again
     assert aws.lives[node.id].instance.instance_initiated_shutdown_behavior == "stop"
     make().terminate([node])  # whatever the settings say by now
@@ -323,6 +330,9 @@ def test_security_groups_of_the_users(aws, make):
     driver.terminate([node])
     driver.release(PLACE, CLUSTER)
     assert aws.things() == [f"security-group {group.id}"]
+    with pytest.raises(UnsupportedError, match=r"InvalidGroup\.NotFound") as caught:
+        make(security_groups=("sg-elsewhere",)).create(ask())
+    assert (caught.value.scope, "clouds.aws.security_groups" in caught.value.hint) == (Scope.REGION, True)
 
 
 def test_machines_with_many_cards_get_fabric_group_and_fixed_addresses(aws, make):
@@ -393,6 +403,10 @@ def test_interfaces_of_the_fabric():
     assert [(nic.device, nic.card, nic.kind) for nic in interfaces(info, ["sg"], fabric=True)] == [
         (0, 0, "efa"), (1, 1, "efa-only"), (1, 2, "efa-only"),
     ]  # fmt: skip
+    info["NetworkInfo"] |= {"MaximumNetworkCards": 4}  # as P6-B300 has one card more than adapters
+    assert [(nic.device, nic.card, nic.kind) for nic in interfaces(info, ["sg"], fabric=True)] == [
+        (0, 0, "interface"), (1, 1, "efa-only"), (1, 2, "efa-only"), (1, 3, "efa-only"),
+    ]  # fmt: skip
     assert [nic.kind for nic in interfaces(info, ["sg"], fabric=False)] == ["interface"]
     assert [nic.kind for nic in interfaces({}, ["sg"], fabric=True)] == ["interface"]
 
@@ -411,10 +425,12 @@ def test_images_are_looked_up_by_machine(aws, make):
     assert (aws.lives[node.id].instance.image_id, node.reach.user) == (ours.id, "ec2-user")
     node = up(make(image="ssm:/aws/service/ami-amazon-linux-latest/x", ssh_user="ada"), ask())[0]
     assert node.reach.user == "ada"
-    with pytest.raises(UnsupportedError, match=r"AMI ami-0000000000000dead"):
-        make(image="ami-0000000000000dead").create(ask())
-    with pytest.raises(UnsupportedError, match="has no image /nobody/knows"):
-        make(image="/nobody/knows").create(ask())
+    groups = aws.things()
+    for image, words in (("ami-0000000000000dead", "AMI ami-0000000000000dead"), ("/nobody/knows", "has no image /no")):
+        with pytest.raises(UnsupportedError, match=words) as caught:
+            make(image=image).create(ask(cluster=f"styx-b-{STORE}01"))
+        assert caught.value.scope is Scope.REGION  # another may have it
+    assert aws.things() == groups  # asked for before anything is made
 
 
 @pytest.mark.parametrize(

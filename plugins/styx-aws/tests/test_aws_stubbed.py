@@ -5,10 +5,12 @@ from contextlib import contextmanager
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 
-from styx.plugin import NodeState
+from styx.plugin import CredentialsError, NodeState, QuotaError, Scope, TransientError, UnsupportedError
 from styx_aws import quotas
+from styx_aws.errors import translated
 from styx_aws.permissions import POLICY, policy_actions
 
 from .test_aws_machines import CLUSTER, PLACE, ask, row
@@ -137,14 +139,48 @@ def test_a_simulation_of_a_policy(driver):
     arn = "arn:aws:iam::123456789012:user/ada"
     with stubbed(driver, "sts") as sts, stubbed(driver, "iam") as iam:
         sts.add_response("get_caller_identity", {"UserId": "A", "Account": "123456789012", "Arn": arn})
-        decisions = [
-            {"EvalActionName": one, "EvalResourceName": "*", "EvalDecision": "allowed", "MatchedStatements": []}
-            for one in wanted
-        ]
-        decisions[3] = {**decisions[3], "EvalDecision": "explicitDeny"}
-        iam.add_response(
-            "simulate_principal_policy",
-            {"EvaluationResults": decisions, "IsTruncated": False},
-            {"PolicySourceArn": arn, "ActionNames": wanted, "ContextEntries": ANY},
-        )
-        assert driver.missing_permissions().missing == (wanted[3],)
+        things = {
+            "*": [one for one in wanted if one not in {"ssm:GetParameters", "iam:CreateServiceLinkedRole"}],
+            "arn:aws:iam::123456789012:role/aws-service-role/spot.amazonaws.com/styx": ["iam:CreateServiceLinkedRole"],
+            "arn:aws:ssm:us-east-1::parameter/aws/service/styx": ["ssm:GetParameters"],
+        }
+        for thing, asked in things.items():
+            decisions = [
+                {"EvalActionName": one, "EvalResourceName": thing, "EvalDecision": "allowed", "MatchedStatements": []}
+                for one in asked
+            ]
+            if thing == "*":
+                decisions[3] = {**decisions[3], "EvalDecision": "explicitDeny"}
+            iam.add_response(
+                "simulate_principal_policy",
+                {"EvaluationResults": decisions, "IsTruncated": False},
+                {"PolicySourceArn": arn, "ActionNames": asked, "ResourceArns": [thing], "ContextEntries": ANY},
+            )
+        assert driver.missing_permissions().missing == (things["*"][3],)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind", "scope", "hint"),
+    [
+        ("UnauthorizedOperation", "You may not.", CredentialsError, Scope.ACCOUNT, "--permissions"),
+        ("UnauthorizedOperation", "You may not: with an explicit deny in a service control policy.",
+         CredentialsError, Scope.REGION, "--permissions"),
+        ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", "no role", CredentialsError, Scope.ACCOUNT,
+         "create-service-linked-role"),
+        ("InvalidParameterValue", "Invalid value 'p9.large' for InstanceType.", UnsupportedError, Scope.REGION, None),
+        ("InvalidParameterValue", "Tag value is no good", UnsupportedError, Scope.CLOUD, None),
+        ("InvalidKeyPair.NotFound", "no such key", UnsupportedError, Scope.REGION, "clouds.aws.key_pair"),
+        ("MaxIOPSLimitExceeded", "too fast", QuotaError, Scope.REGION, "EBS IOPS"),
+        ("IncorrectSpotRequestState", "not yet", TransientError, Scope.OFFER, None),
+    ],
+)  # fmt: skip
+def test_what_refusals_mean(code, message, kind, scope, hint):
+    blob = f"{message} Encoded authorization failure message: {'x' * 900}"
+    said = {"Error": {"Code": code, "Message": blob}, "ResponseMetadata": {"HTTPStatusCode": 403, "RequestId": "r-1"}}
+    found = translated(ClientError(said, "RunInstances"), "RunInstances in us-east-1")
+    assert (type(found), found.scope) == (kind, scope)
+    assert (found.message, found.vendor.request_id) == (
+        f"RunInstances in us-east-1: AWS says {code}: {message.rstrip('.')}",
+        "r-1",
+    )
+    assert hint is None or hint in found.hint

@@ -112,11 +112,18 @@ def test_interfaces_of_many_cards(ec2):
     ]  # fmt: skip
     one = run(ec2, InstanceType="p4d.24xlarge", NetworkInterfaces=nics)[0]
     assert [nic["InterfaceType"] for nic in one["NetworkInterfaces"]] == ["efa", "efa-only", "efa-only", "efa-only"]
+    code = "InvalidParameterCombination"
     nics[0]["AssociatePublicIpAddress"] = True
-    assert refused(run, ec2, InstanceType="p4d.24xlarge", NetworkInterfaces=nics) == "InvalidParameterCombination"
+    assert refused(run, ec2, InstanceType="p4d.24xlarge", NetworkInterfaces=nics) == code
     ec2.terminate_instances(InstanceIds=[one["InstanceId"]])
     listed(ec2)
     assert not ec2.describe_network_interfaces()["NetworkInterfaces"]
+    b300 = [{**nics[1], "NetworkCardIndex": card} for card in range(1, 17)]
+    first = {"DeviceIndex": 0, "SubnetId": subnet, "DeleteOnTermination": True}
+    for wrong in ([{**first, "InterfaceType": "efa"}, *b300[:15]], [{**first, "InterfaceType": "efa-only"}], b300 * 2):
+        assert refused(run, ec2, InstanceType="p6-b300.48xlarge", NetworkInterfaces=wrong) == code
+    made = run(ec2, InstanceType="p6-b300.48xlarge", NetworkInterfaces=[first, *b300])[0]
+    ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
 
 
 def test_capacity_and_quotas(aws, ec2):

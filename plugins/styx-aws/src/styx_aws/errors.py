@@ -26,13 +26,16 @@ ERRORS: Final[Mapping[str, type[CloudError]]] = {
     "AccessDeniedException": CredentialsError,
     "AddressLimitExceeded": QuotaError,
     "AuthFailure": CredentialsError,
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": CredentialsError,
     "Blocked": CredentialsError,
+    "ConcurrentTagAccess": TransientError,
     "DependencyViolation": TransientError,
     "ExpiredToken": CredentialsError,
     "ExpiredTokenException": CredentialsError,
     "IdempotentInstanceTerminated": CapacityError,
     "IdempotentParameterMismatch": TransientError,
     "IncorrectInstanceState": TransientError,
+    "IncorrectSpotRequestState": TransientError,
     "InstanceLimitExceeded": QuotaError,
     "InsufficientAddressCapacity": CapacityError,
     "InsufficientCapacity": CapacityError,
@@ -43,28 +46,37 @@ ERRORS: Final[Mapping[str, type[CloudError]]] = {
     "InsufficientVolumeCapacity": CapacityError,
     "InternalError": TransientError,
     "InternalFailure": TransientError,
+    "InvalidAMIID.Malformed": UnsupportedError,
     "InvalidAMIID.NotFound": UnsupportedError,
     "InvalidAMIID.Unavailable": UnsupportedError,
+    "InvalidBlockDeviceMapping": UnsupportedError,
     "InvalidClientTokenId": CredentialsError,
     "InvalidGroup.NotFound": TransientError,
     "InvalidIPAddress.InUse": TransientError,
+    "InvalidInstanceType": UnsupportedError,
+    "InvalidKeyPair.NotFound": UnsupportedError,
     "InvalidParameterCombination": UnsupportedError,
     "InvalidParameterValue": UnsupportedError,
     "InvalidPlacementGroup.InUse": TransientError,
+    "InvalidPlacementGroup.Unknown": TransientError,
     "InvalidSubnetID.NotFound": UnsupportedError,
+    "MaxIOPSLimitExceeded": QuotaError,
     "MaxSpotInstanceCountExceeded": QuotaError,
+    "NetworkInterfaceLimitExceeded": QuotaError,
     "OptInRequired": CredentialsError,
     "PendingVerification": QuotaError,
     "RequestExpired": CredentialsError,
     "RequestLimitExceeded": TransientError,
     "ReservationCapacityExceeded": CapacityError,
     "ResourceCountExceeded": TransientError,
+    "RulesPerSecurityGroupLimitExceeded": QuotaError,
     "SecurityGroupLimitExceeded": QuotaError,
     "SecurityGroupsPerInterfaceLimitExceeded": QuotaError,
     "ServerInternal": TransientError,
     "ServiceUnavailable": TransientError,
     "SignatureDoesNotMatch": CredentialsError,
     "SpotMaxPriceTooLow": CapacityError,
+    "TagLimitExceeded": UnsupportedError,
     "Throttling": TransientError,
     "ThrottlingException": TransientError,
     "Unavailable": TransientError,
@@ -76,26 +88,46 @@ ERRORS: Final[Mapping[str, type[CloudError]]] = {
     "VPCIdNotSpecified": DriverError,
     "VcpuLimitExceeded": QuotaError,
     "VolumeLimitExceeded": QuotaError,
+    "VolumeTypeNotAvailableInZone": CapacityError,
 }
 """Any other code goes by its HTTP status."""
 
 SCOPES: Final[Mapping[str, Scope]] = {
-    "InsufficientAddressCapacity": Scope.REGION,
     "IdempotentInstanceTerminated": Scope.OFFER,
+    "InsufficientAddressCapacity": Scope.REGION,
+    "InvalidAMIID.NotFound": Scope.REGION,
+    "InvalidAMIID.Unavailable": Scope.REGION,
+    "InvalidBlockDeviceMapping": Scope.OFFER,
+    "InvalidInstanceType": Scope.REGION,
+    "InvalidKeyPair.NotFound": Scope.REGION,
+    "InvalidSubnetID.NotFound": Scope.REGION,
     "SpotMaxPriceTooLow": Scope.ZONE,
 }
 """Where a code reaches further, or less far, than its class does."""
 
+_WORDS: Final = (
+    # A policy of an organisation, which most often forbids regions.
+    ("UnauthorizedOperation", "explicit deny in a service control policy", Scope.REGION),
+    ("InvalidParameterValue", "for InstanceType", Scope.REGION),  # a type that the region does not know
+)
+"""A code, a part of what AWS says with it, and where both together reach."""
+
 HINTS: Final[Mapping[str, str]] = {
     "AddressLimitExceeded": "ask Service Quotas for more Elastic IP addresses, or set clouds.aws.private_ips",
     "AuthFailure": HINT,
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": "the account's first spot machine needs a role: have an "
+    "administrator run `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com` once",
     "InsufficientFreeAddressesInSubnet": "name a larger subnet in clouds.aws.subnets",
+    "InvalidKeyPair.NotFound": "key pairs belong to one region: import clouds.aws.key_pair there, or unset it, for "
+    "Styx's own key needs none",
+    "MaxIOPSLimitExceeded": "ask Service Quotas for more EBS IOPS in this region, or choose a lower disk_tier",
     "MaxSpotInstanceCountExceeded": "ask Service Quotas for more spot vCPUs of this family in this region",
     "OptInRequired": "enable the region, or accept the image's terms in AWS Marketplace, in the account named above",
     "PendingVerification": "AWS checks new accounts for up to four hours; try again later",
     "SecurityGroupLimitExceeded": "remove unused security groups, or name one in clouds.aws.security_groups",
     "UnauthorizedOperation": "`styx check aws --permissions` says which permissions are missing",
     "VcpuLimitExceeded": "ask Service Quotas for more vCPUs of this family in this region",
+    "VolumeLimitExceeded": "ask Service Quotas for more EBS storage in this region, or choose a smaller disk_size",
 }
 """What the user can do, beside trying elsewhere."""
 
@@ -114,10 +146,14 @@ GONE: Final = frozenset(
 )
 """What removing something that is gone already is answered with."""
 
+_ENCODED: Final = "Encoded authorization failure message:"
+"""What comes after it is of no use to a reader, and a thousand characters long."""
+
 _RETRY_AFTER_S: Final[Mapping[str, float]] = {
     "DependencyViolation": 5.0,
     "IdempotentParameterMismatch": 5.0,
     "IncorrectInstanceState": 5.0,
+    "IncorrectSpotRequestState": 5.0,
     "InvalidPlacementGroup.InUse": 5.0,
     "RequestLimitExceeded": 5.0,
 }
@@ -144,7 +180,7 @@ def translated(error: Exception, doing: str, origin: str = "") -> CloudError:
 
 def _refusal(response: Mapping[str, Any], doing: str, origin: str) -> CloudError:
     said, about = response["Error"], response.get("ResponseMetadata") or {}
-    code, message = str(said.get("Code") or ""), str(said.get("Message") or "")
+    code, message = str(said.get("Code") or ""), str(said.get("Message") or "").partition(_ENCODED)[0].rstrip()
     status = int(about.get("HTTPStatusCode") or 0)
     kind = ERRORS.get(code) or (TransientError if status >= 500 or status == 429 else DriverError)
     vendor = VendorDetail(code=code, message=message, request_id=about.get("RequestId"))
@@ -154,7 +190,8 @@ def _refusal(response: Mapping[str, Any], doing: str, origin: str) -> CloudError
     hint = HINTS.get(code)
     if hint is None and kind is CredentialsError:
         hint = f"the credentials are from {origin}; {HINT}" if origin else HINT
-    return kind(text, scope=SCOPES.get(code), vendor=vendor, hint=hint)
+    scope = next((where for one, words, where in _WORDS if one == code and words in message), SCOPES.get(code))
+    return kind(text, scope=scope, vendor=vendor, hint=hint)
 
 
 def code_of(error: Exception) -> str:

@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
-from styx.plugin import CatalogRow, NodeRequest, UnsupportedError, VendorDetail
+from styx.plugin import CatalogRow, NodeRequest, Scope, UnsupportedError, VendorDetail
 from styx_aws.families import family
 from styx_aws.session import Clients
 
@@ -103,12 +103,15 @@ class Images:
             if not values:
                 raise UnsupportedError(
                     f"region {region} has no image {name}",
+                    scope=Scope.REGION,
                     hint="name an AMI of that region in `image_id` of the task, or in clouds.aws.image",
                 )
             image_id = values[0]
         try:
             images = self._clients.call("ec2", region, "describe_images", ImageIds=[image_id]).get("Images", ())
         except UnsupportedError as error:
+            if error.vendor.code == "InvalidAMIID.Malformed":
+                raise
             raise _not_there(image_id, region, error.vendor) from None
         if not images:
             raise _not_there(image_id, region, None)
@@ -118,6 +121,7 @@ class Images:
 def _not_there(image_id: str, region: str, vendor: VendorDetail | None) -> UnsupportedError:
     return UnsupportedError(
         f"AMI {image_id} is not in region {region}, or not shared with this account",
+        scope=Scope.REGION,
         hint="AMIs belong to one region: name one for each, or copy it there",
         vendor=vendor,
     )

@@ -15,6 +15,7 @@ from styx.plugin import (
     DriverError,
     NodeRequest,
     Place,
+    Scope,
     TransientError,
     UnsupportedError,
     VendorDetail,
@@ -128,9 +129,12 @@ def interfaces(info: Mapping[str, Any], groups: Sequence[str], *, fabric: bool) 
     network = info.get("NetworkInfo") or {}
     if not fabric or not network.get("EfaSupported"):
         return [Nic(groups)]
-    cards = int((network.get("EfaInfo") or {}).get("MaximumEfaInterfaces") or 1)
-    first = Nic(groups, kind="efa")
-    return [first, *(Nic(groups, device=1, card=card, kind="efa-only") for card in range(1, cards))]
+    adapters = int((network.get("EfaInfo") or {}).get("MaximumEfaInterfaces") or 1)
+    cards = int(network.get("MaximumNetworkCards") or adapters)
+    plain = 1 < adapters < cards  # as with P6-B300: its first card carries IP alone
+    first = Nic(groups, kind="interface" if plain else "efa")
+    others = range(1, adapters + 1 if plain else adapters)
+    return [first, *(Nic(groups, device=1, card=card, kind="efa-only") for card in others)]
 
 
 class Network:
@@ -432,6 +436,19 @@ def things(clients: Clients, region: str, filters: list[dict[str, Any]]) -> list
         name = str(one["GroupName"])
         found.append(Thing(name, "placement-group", tags_of(one), "delete_placement_group", {"GroupName": name}))
     return found
+
+
+def named_by_user(error: CloudError, config: AwsConfig) -> CloudError:
+    """What a refusal is: a group of ours may not be known everywhere yet, one that the settings name is not there."""
+    of_settings: dict[str | None, tuple[str, str]] = {
+        "InvalidGroup.NotFound": ("security_groups", ", ".join(config.security_groups)),
+        "InvalidPlacementGroup.Unknown": ("placement_group", config.placement_group or ""),
+    }
+    setting, value = of_settings.get(error.vendor.code, ("", ""))
+    if not value:
+        return error
+    hint = f"clouds.aws.{setting} names {value}, and such groups belong to one region"
+    return UnsupportedError(error.message, scope=Scope.REGION, vendor=error.vendor, hint=hint)
 
 
 def _no_own_group(ports: Iterable[int]) -> UnsupportedError:

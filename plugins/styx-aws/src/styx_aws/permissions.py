@@ -23,6 +23,7 @@ _CONTEXT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """What the conditions of the policy are asked with: about things that are Styx's."""
 _ROLE: Final = re.compile(r"arn:([\w-]+):sts::(\d+):assumed-role/([^/]+)/")
+_EVERYTHING: Final = "*"
 _DRY_RUNS: Final[Mapping[str, Mapping[str, Any]]] = {
     "ec2:DescribeAddresses": {},
     "ec2:DescribeAvailabilityZones": {},
@@ -55,6 +56,27 @@ def policy_actions(document: Mapping[str, Any]) -> list[str]:
     return sorted(found)
 
 
+def resources(document: Mapping[str, Any], region: str, arn: str) -> dict[str, str]:
+    """A thing to ask about for every action of a policy; told nothing, IAM asks about all things there are.
+
+    Args:
+        document: The policy.
+        region: Of the thing, where the policy leaves it open.
+        arn: Whose it is: gives partition and account, where the policy leaves them open.
+    """
+    _, partition, _, _, account, _ = arn.split(":", 5)
+    found: dict[str, str] = {}
+    for statement in document["Statement"]:
+        thing = statement["Resource"]
+        if thing != _EVERYTHING:
+            _, _, service, where, whose, name = thing.split(":", 5)
+            where, whose = where.replace("*", region), whose.replace("*", account)
+            thing = ":".join(("arn", partition, service, where, whose, name.replace("*", "styx")))
+        actions = statement["Action"]
+        found |= dict.fromkeys([actions] if isinstance(actions, str) else actions, thing)
+    return found
+
+
 def principal(arn: str) -> str | None:
     """Whom to ask IAM about: a role for a session of it; None for the account's root, who may do everything."""
     if arn.endswith(":root"):
@@ -65,13 +87,15 @@ def principal(arn: str) -> str | None:
 
 def missing(clients: Clients, region: str) -> Permissions:
     """What the credentials may do of the policy's actions."""
-    wanted = policy_actions(json.loads(POLICY.read_text()))
-    whom = principal(str(clients.call("sts", region, "get_caller_identity")["Arn"]))
+    document = json.loads(POLICY.read_text())
+    wanted = policy_actions(document)
+    arn = str(clients.call("sts", region, "get_caller_identity")["Arn"])
+    whom = principal(arn)
     if whom is None:
         return Permissions(granted=tuple(wanted), policy=str(POLICY))
     answers: Mapping[str, bool | None]
     try:
-        answers = _simulated(clients, region, whom, wanted)
+        answers = _simulated(clients, region, whom, resources(document, region, arn))
     except CredentialsError:
         answers = _dry(clients, region, wanted)
     except CloudError as error:
@@ -86,23 +110,26 @@ def missing(clients: Clients, region: str) -> Permissions:
     )
 
 
-def _simulated(clients: Clients, region: str, whom: str, wanted: list[str]) -> dict[str, bool]:
+def _simulated(clients: Clients, region: str, whom: str, things: Mapping[str, str]) -> dict[str, bool]:
     context = [
         {"ContextKeyName": name, "ContextKeyValues": list(values), "ContextKeyType": "string"}
         for name, values in _CONTEXT.items()
     ]
     answers: dict[str, bool] = {}
-    for first in range(0, len(wanted), _OF_A_CALL):
-        results = clients.pages(
-            "iam",
-            region,
-            "simulate_principal_policy",
-            "EvaluationResults",
-            PolicySourceArn=whom,
-            ActionNames=wanted[first : first + _OF_A_CALL],
-            ContextEntries=context,
-        )
-        answers.update({one["EvalActionName"]: one["EvalDecision"] == "allowed" for one in results})
+    for thing in sorted(set(things.values())):
+        wanted = sorted(action for action, about in things.items() if about == thing)
+        for first in range(0, len(wanted), _OF_A_CALL):
+            results = clients.pages(
+                "iam",
+                region,
+                "simulate_principal_policy",
+                "EvaluationResults",
+                PolicySourceArn=whom,
+                ActionNames=wanted[first : first + _OF_A_CALL],
+                ResourceArns=[thing],
+                ContextEntries=context,
+            )
+            answers.update({one["EvalActionName"]: one["EvalDecision"] == "allowed" for one in results})
     return answers
 
 

@@ -88,10 +88,11 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
                 try:
                     self._launch(request, attempt, missing, found)
                 except CloudError as error:
-                    if error.vendor.code == "InvalidGroup.NotFound":
+                    if error.vendor.code in {"InvalidGroup.NotFound", "InvalidPlacementGroup.Unknown"}:
                         attempt.steps.clear()
-                    error.created = self._created(found, request.place)
-                    raise
+                    refusal = network.named_by_user(error, self.config)
+                    refusal.created = self._created(found, request.place)
+                    raise refusal from None
             nodes = self._read(list(found.values()), request.place)
             self._give_addresses(request, nodes, found)
             return nodes
@@ -261,6 +262,7 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
     ) -> None:
         """One launch."""
         region = request.place.region
+        ami = self._images.find(region, wanted(request, self.config.image))
         fabric = request.network_tier == "best" and request.offer.network_tier == "best"
         named = self._group_tags(request.cluster)
         groups = attempt.step(
@@ -273,7 +275,7 @@ class Ec2Machines(Driver[AwsConfig], Stoppable, OpensPorts, ReportsQuota, WarnsB
         launch = machines.Launch(
             first=ranks.start,
             count=len(ranks),
-            ami=self._images.find(region, wanted(request, self.config.image)),
+            ami=ami,
             subnet=subnet,
             nics=network.interfaces(info, groups, fabric=fabric),
             user_data=cloud_config(request, limit_bytes=self.limits.user_data_bytes),
