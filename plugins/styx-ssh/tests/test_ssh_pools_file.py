@@ -77,6 +77,10 @@ def test_pools_give_the_defaults_of_their_hosts(tmp_path: Path) -> None:
         ("lab:\n  hosts: [a]\n  usd_per_hour: cheap", ":3: lab.usd_per_hour: must be dollars for an hour"),
         ("../x:\n  hosts: [a]", ":1: ../x: a pool's name has up to 63"),
         ("lab: [", ":1: is not YAML"),
+        ("lab:\n  hosts: [a]\nlab:\n  hosts: [b]", ":3: lab: stands there twice"),
+        ("lab:\n  hosts: [me@a]", ":2: lab.hosts[0].ip: must be an address alone; write `{ip: ADDRESS, user: NAME"),
+        ("lab:\n  hosts: ['[fd00::1]:22']", ":2: lab.hosts[0].ip: must be an address alone"),
+        ("lab:\n  hosts: ['10.0.0.1:22']", ":2: lab.hosts[0].ip: must be an address alone"),
     ],
 )
 def test_mistakes_are_told_with_file_line_field_and_value(tmp_path: Path, text: str, expected: str) -> None:
@@ -84,6 +88,13 @@ def test_mistakes_are_told_with_file_line_field_and_value(tmp_path: Path, text: 
     assert len(said) == 1
     assert expected in said[0]
     assert "hunter2" not in said[0]
+
+
+def test_addresses_of_every_kind_are_names_too(tmp_path: Path) -> None:
+    addresses = ["fd00::", "[fd00::1]", "fe80::1%eth0", "a_b"]
+    (tmp_path / "pools.yaml").write_text(f"lab:\n  hosts: {addresses}\n")
+    found = read_pools(tmp_path / "pools.yaml", tmp_path)["lab"]
+    assert [host.address for host in found] == [host.name for host in found] == [each.strip("[]") for each in addresses]
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:

@@ -119,6 +119,19 @@ def test_a_host_without_python_is_unusable_until_one_is_put_there(boot, client, 
     connection.shutdown()
 
 
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [("-t tmpfs -o size=4k x", "No space left"), ("-o bind,ro /root/.styx-agent", "Read-only file system")],
+    ids=["full", "read-only"],
+)
+def test_a_home_that_takes_no_file_is_told_at_once(boot, client, agent, mount, words):
+    host = boot()
+    make = f"mkdir /root/.styx-agent && mount {mount} /root/.styx-agent"
+    assert host.run(["sh", "-c", make]).returncode == 0
+    with pytest.raises(Unusable, match=f"cannot write /root/.styx-agent/.*: {words}"):
+        ensure_agent(client.transport(reach(host), f"{KEY}/0"), KEY, 0, agent)
+
+
 @pytest.mark.parametrize("jumps", [0, 1])
 def test_a_cut_cable_is_noticed_in_bounded_time(boot, client, jumps):
     host = boot("far")

@@ -77,6 +77,15 @@ def test_a_given_jump_replaces_the_users_proxy_command(config):
     assert none[0].command is None
 
 
+def test_the_key_that_is_named_for_a_host_is_tried_at_its_jump_hosts_too(config):
+    text = "Host gate\n IdentityFile /own\nHost last\n IdentitiesOnly yes\n"
+    far = Ssh(host="10.0.0.1", user="u", jump="gate,last", options={"IdentityFile": "/pool"})
+    gate, last, host = route_to(far, config(text))
+    assert (gate.first_keys, gate.keys, last.keys[0]) == ((), ("/own", "/pool"), "/pool")
+    assert host.first_keys == ("/pool",)
+    assert "/pool" not in host.keys
+
+
 def test_included_files_count_and_the_block_goes_on_after_them(config, tmp_path):
     (tmp_path / ".ssh/conf.d").mkdir()
     (tmp_path / ".ssh/conf.d/one").write_text("Host one\n User first\n")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from styx.driver import SshFailed
 from styx.errors import DeadlineExceeded
 from styx.transport.base import write_all
 from styx.transport.ssh import scripts
+from styx.transport.ssh.channel import command_line
 from styx.transport.ssh.connection import Gate, Packets
 from styx.transport.ssh.sockets import dial, kernel_round_trip_s
 from styx.transport.ssh.transport import _Lines
@@ -32,6 +35,20 @@ def test_a_command_has_three_streams_and_an_exit_code(sshd, client):
     node = client.transport(sshd.reach(host_key=sshd.host_key))
     done = node.run(("sh", "-c", 'cat; echo "$1" >&2; exit 7', "sh", 'it\'s "quoted" $HOME *'), stdin=b"in\0put")
     assert (done.exit_code, done.stdout, done.stderr) == (7, b"in\0put", b'it\'s "quoted" $HOME *\n')
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish", "tcsh"])
+def test_any_login_shell_passes_words_on_unchanged(shell):
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    show = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    plain = ["", "it's", "\\'", "\\\\n", "!x a!b", '$HOME `id` "q" *', "=ls", "%1", "~", "{a,b}", "#c", "\xe9"]
+    for words in (plain, [*plain, "one\ntwo\\n'x'!\n", "\n"]):
+        line = command_line((sys.executable, "-c", show, *words))
+        done = subprocess.run([shell, "-c", line], capture_output=True, check=True)
+        assert json.loads(done.stdout) == words
+    done = subprocess.run(["sh", "-c", command_line(("sh", "-c", 'echo "$PPID"\nexit 7'))], capture_output=True)
+    assert (done.returncode, done.stdout) == (7, b"%d\n" % os.getpid())
 
 
 def test_a_killed_command_ends_with_128_and_its_signal(sshd, client):

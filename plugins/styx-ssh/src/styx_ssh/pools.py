@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
 _ADDRESS = re.compile(r"^[A-Za-z0-9_.:%\[\]-]+$")
+_WITH_PORT = re.compile(r"^(\[.*\]|[^:]*):\d*$")
 _ACCELERATORS = re.compile(r"^([A-Za-z0-9._+-]+)(?::(\d+))?$")
 _JUMP = ("jump", "proxy_jump")
 _COMMON = ("user", "identity_file", "port", *_JUMP, "proxy_command", "usd_per_hour", "labels", "accelerators")
 _POOL_KEYS = (*_COMMON, "hosts", "network")
 _HOST_KEYS = (*_COMMON, "ip", "name", "private_ip")
+_KEY_FILE = "must be the path of a private key that exists, not of its .pub"
 _PASSWORD = "passwords are never kept; log in with `identity_file`, an SSH agent, or what ~/.ssh/config says"  # noqa: S105
 
 
@@ -92,6 +94,7 @@ def read_pools(path: Path, user_home: Path) -> dict[str, tuple[Host, ...]]:
             f"{where}: is not YAML: {getattr(error, 'problem', error)}", hint="mend the file"
         ) from None
     reader = _Reader(path, _lines(root), user_home)
+    reader.twice(root)
     pools = reader.pools(value)
     if reader.faults:
         raise CredentialsError("\n".join(reader.faults), hint=f"mend {path}; its format is in the README of styx-ssh")
@@ -137,6 +140,17 @@ class _Reader:
         got = "" if value is None else f" (got {str(value)[:80]!r})"
         self.faults.append(f"{self._path}{f':{line}' if line else ''}: {f'{name}: ' if name else ''}{message}{got}")
 
+    def twice(self, node: yaml.Node | None, prefix: tuple[str | int, ...] = ()) -> None:
+        """A key that stands twice in one mapping: YAML's parser keeps the last and says nothing."""
+        pairs = getattr(node, "value", None) if getattr(node, "id", "") == "mapping" else None
+        seen: set[str] = set()
+        for key, value in pairs or ():
+            name = str(key.value)
+            if name in seen:
+                self.fault((*prefix, name), "stands there twice; only one can hold")
+            seen.add(name)
+            self.twice(value, (*prefix, name))
+
     def pools(self, value: object) -> dict[str, tuple[Host, ...]]:
         if not isinstance(value, dict) or not value:
             self.fault((), "must map names of pools to their hosts", type(value).__name__)
@@ -180,11 +194,17 @@ class _Reader:
             return None
         self._known(where, entry, _HOST_KEYS)
         address = entry.get("ip")
+        if isinstance(address, str) and ("@" in address or _WITH_PORT.match(address)):
+            apart = "must be an address alone; write `{ip: ADDRESS, user: NAME, port: NUMBER}`"
+            self.fault((*where, "ip"), apart, address)
+            return None
         if not isinstance(address, str) or not _ADDRESS.match(address):
             self.fault((*where, "ip"), "must be an address, a name, or an alias of ~/.ssh/config", address)
             return None
+        address = address.removeprefix("[").removesuffix("]")
         name = entry.get("name", address)
-        if not isinstance(name, str) or not _NAME.match(name.replace(":", "-").replace("_", "-")):
+        named = isinstance(name, str) and _NAME.match(name.replace(":", "-").replace("_", "-"))
+        if not named and (name != address or name.startswith("-")):
             self.fault((*where, "name"), "must be a short name of letters, digits, dots and dashes", name)
             return None
         own = self._common(where, entry)
@@ -217,7 +237,7 @@ class _Reader:
         found = {
             "user": get("user", _text, "must be a login name"),
             "port": get("port", _port, "must be a port, 1 to 65535"),
-            "identity_file": get("identity_file", self._file, "must be the path of a private key that exists"),
+            "identity_file": get("identity_file", self._file, _KEY_FILE),
             "jump": jump,
             "proxy_command": get("proxy_command", _text, "must be a command"),
             "usd_per_hour": get("usd_per_hour", _price, "must be dollars for an hour, 0 to 2000"),
@@ -243,7 +263,7 @@ class _Reader:
         path = self._user_home / value[2:] if value.startswith("~/") else Path(value)
         if not path.is_absolute():
             path = self._path.parent / path
-        return str(path) if path.is_file() else None
+        return str(path) if path.is_file() and path.suffix != ".pub" else None
 
 
 def _text(value: Any) -> str | None:

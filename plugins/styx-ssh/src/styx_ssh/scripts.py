@@ -48,6 +48,7 @@ DETECT = (
     + r"""
 lease
 [ -d "$folder" ] && [ -w "$folder" ] || echo 'trouble=the lease folder is missing or cannot be written'
+[ -w "$HOME" ] || echo 'trouble=the home folder cannot be written'
 echo "cpus=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null)"
 while read -r name amount unit; do
     [ "$name" = MemTotal: ] && echo "memory_kib=$amount" && break

@@ -22,7 +22,7 @@ from styx.errors import (
     WrongState,
 )
 from styx.transport.agentfile import AgentFile
-from styx.transport.base import MISSING_FILE, Channel, NodeGone, Transport, write_all
+from styx.transport.base import CANNOT_WRITE, MISSING_FILE, ROOM, Channel, NodeGone, Transport, Unusable, write_all
 from styx_agent import protocol
 
 _READ_BYTES = 1 << 16
@@ -355,6 +355,8 @@ class _Launch:
             except Unreachable as error:
                 code = client.exit_code()
                 client.close()
+                if code == CANNOT_WRITE:
+                    raise Unusable(error.message, hint=ROOM) from error
                 raise _NotUp(error, code) from error
             except BaseException:
                 client.close()

@@ -77,6 +77,10 @@ class Forwarding(Protocol):
 
 MISSING_FILE = 96
 """Exit code of `launch` when the agent's file is not on the node; no Python or agent ends with it."""
+CANNOT_WRITE = 95
+"""Exit code of `launch` when the program cannot be written on the node."""
+ROOM = "the home folder on the node must be writable, and have some room"
+"""What to do about that."""
 _LAUNCH = '[ -f "$1" ] || exit 96; shift; exec "$@"'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import threading
 import time
@@ -27,9 +28,27 @@ _MOST_PER_MESSAGE = PACKET_BYTES - 64
 _LAST_WORDS_S = 1.0
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9_@+:,./-]+")
+_NOT_IN_QUOTES = re.compile(r"(['\\\\!])")
+_UNPACK = 'eval "exec $(printf %b "$1")"'
+
+
 def command_line(argv: Sequence[str]) -> str:
-    """What the host's login shell is to run. `exec` saves a process and passes signals on."""
-    return f"exec {shlex.join(argv)}"
+    """What the host's login shell is to run, which may be any: `exec` saves a process and passes signals on.
+
+    Within single quotes fish knows escapes, csh looks for `!`, and lets no line end there: a line end is packed.
+    """
+    if any("\n" in word for word in argv):
+        packed = shlex.join(argv).replace("\\", "\\\\").replace("\n", "\\n")
+        argv = ("sh", "-c", _UNPACK, "sh", packed)
+    return " ".join(("exec", *map(_quoted, argv)))
+
+
+def _quoted(word: str) -> str:
+    if _PLAIN.fullmatch(word):
+        return word
+    parts = (f"\\{part}" if place % 2 else f"'{part}'" for place, part in enumerate(_NOT_IN_QUOTES.split(word)))
+    return "".join(part for part in parts if part != "''") or "''"
 
 
 class SshChannel:

@@ -434,7 +434,9 @@ class _Keys:
                 if public and key.get_base64() == public:
                     return key
             locked = isinstance(error, TypeError) or "encrypted" in str(error).lower() or "password" in str(error)
-            why = "is locked by a passphrase: `ssh-add` it" if locked else f"can't be used: {error}"
+            why = "is locked by a passphrase: `ssh-add` it" if locked else "can't be used: it holds no private key"
+            if isinstance(error, OSError):
+                why = f"can't be read: {error.strerror}"
             self._skipped.append(f"the key file {path} {why}")
             return None
 

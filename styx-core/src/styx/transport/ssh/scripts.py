@@ -61,7 +61,8 @@ else:
         os.replace(part, path)
         os.umask(mask)
     except OSError as error:
-        sys.exit('cannot write %s: %s' % (path, error.strerror))
+        os.write(2, ('cannot write %s: %s\\n' % (path, error.strerror)).encode('utf-8', 'replace'))
+        sys.exit(95)
 sys.argv[:] = [path] + sys.argv[2:]
 sys.path.insert(0, path)
 from styx_agent.main import main

@@ -158,7 +158,15 @@ def _is_odd(name: str) -> bool:
     return name.startswith("-") or name.endswith("\\") or bool(set(name) & set("'`\"$;&<>|(){}"))
 
 
-def _route(host: str, given: Mapping[str, str], config: UserConfig, *, pinned: str | None, left: int) -> Route:
+def _route(
+    host: str,
+    given: Mapping[str, str],
+    config: UserConfig,
+    *,
+    pinned: str | None,
+    left: int,
+    key_behind: str | None = None,
+) -> Route:
     if left <= 0:
         raise InvalidInput([Fault(f"has more than {_MOST_HOPS} jump hosts, or they go in a circle", field=host)])
     found = config.lookup(host, given)
@@ -174,6 +182,7 @@ def _route(host: str, given: Mapping[str, str], config: UserConfig, *, pinned: s
     )
     only = text("identitiesonly").lower() == "yes"
     defaults = () if named or only else tuple(str(config.home / ".ssh" / f"id_{kind}") for kind in _KINDS)
+    behind = tuple(each for each in first or (key_behind,) if each)
     agent = text("identityagent")
     jump = text("proxyjump")
     jumps = [] if jump.lower() in ("", "none") else [each.strip() for each in jump.split(",") if each.strip()]
@@ -185,7 +194,7 @@ def _route(host: str, given: Mapping[str, str], config: UserConfig, *, pinned: s
         pinned=pinned,
         known_as=text("hostkeyalias"),
         first_keys=first,
-        keys=tuple(each for each in (*named, *defaults) if each not in first),
+        keys=tuple(dict.fromkeys(each for each in (*named, *behind, *defaults) if each not in first)),
         only_keys=only,
         agent={"": config.agent, "none": None, "ssh_auth_sock": config.agent}.get(
             agent.lower(), _path(agent, config.home)
@@ -197,21 +206,26 @@ def _route(host: str, given: Mapping[str, str], config: UserConfig, *, pinned: s
     )
     before: Route = ()
     for index, each in enumerate(jumps):
-        before += _jump(each, config, first=index == 0, left=left - 1 - len(before))
+        before += _jump(
+            each, config, first=index == 0, left=left - 1 - len(before), key_behind=behind[0] if behind else None
+        )
     if len(before) >= _MOST_HOPS:
         raise InvalidInput([Fault(f"has more than {_MOST_HOPS} jump hosts", field=host)])
     return (*before, hop)
 
 
-def _jump(spec: str, config: UserConfig, *, first: bool, left: int) -> Route:
-    """One jump host. Only the first is reached as the config says: the others through their predecessor."""
+def _jump(spec: str, config: UserConfig, *, first: bool, left: int, key_behind: str | None) -> Route:
+    """One jump host. Only the first is reached as the config says: the others through their predecessor.
+
+    The key that the cloud or pool names for the host behind it is tried there too, after those of the config.
+    """
     match = _JUMP.fullmatch(spec.removeprefix("ssh://"))
     if match is None:
         raise InvalidInput([Fault("is not [user@]host[:port]", field="jump host", value=spec)])
     given = {name: value for name, value in (("User", match["user"]), ("Port", match["port"])) if value}
     if not first:
         given["ProxyJump"] = "none"
-    return _route(match["v6"] or match["host"], given, config, pinned=None, left=left)
+    return _route(match["v6"] or match["host"], given, config, pinned=None, left=left, key_behind=key_behind)
 
 
 _KINDS = ("ed25519", "ecdsa", "rsa")

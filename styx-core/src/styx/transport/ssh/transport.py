@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from styx.driver import Ssh
 from styx.errors import DeadlineExceeded, LocalIOError, Unreachable
-from styx.transport.base import AgentProgram, Completed, Transport, Unusable, write_all
+from styx.transport.base import CANNOT_WRITE, ROOM, AgentProgram, Completed, Transport, Unusable, write_all
 from styx.transport.ssh import scripts
 from styx.transport.ssh.channel import SshChannel, command_line
 from styx.transport.ssh.logins import Logins
@@ -148,10 +148,20 @@ class SshTransport(Transport):
             # Compiled modules spare the node some 50 ms, and are three times as many bytes.
             data = program.read_for(magic) if channel.round_trip_s < _NEAR_S else program.read()
             channel.bound(_PUT_S)
-            write_all(channel.stdin, b"%d\n" % len(data) + data)
+            try:
+                write_all(channel.stdin, b"%d\n" % len(data) + data)
+            except TimeoutError:
+                raise DeadlineExceeded(f"{self.route[-1]} did not take the agent's program in {_PUT_S:g} s") from None
+            except OSError:
+                raise self._not_put(channel, lines.problem()) from None
             channel.bound(None)
         elif answer != "have":
-            raise Unreachable(f"{self.route[-1]}: the agent's program did not start: {lines.problem()}")
+            raise self._not_put(channel, lines.problem())
+
+    def _not_put(self, channel: SshChannel, problem: str) -> Unreachable:
+        if channel.wait(PROBE_S) == CANNOT_WRITE:
+            return Unusable(f"{self.route[-1]}: {problem}", hint=ROOM)
+        return Unreachable(f"{self.route[-1]}: the agent's program did not start: {problem}")
 
     def interactive(self, argv: Sequence[str]) -> int:
         """A command, or a login shell, on this terminal."""
