@@ -52,7 +52,11 @@ class QuotesLive(ABC):
 
     @abstractmethod
     def offers(self, query: OfferQuery, deadline_s: float) -> Sequence[CatalogRow]:
-        """Rows that can be had now, within `deadline_s` seconds."""
+        """Rows that can be had now, within `deadline_s` seconds.
+
+        A query without a size is of a task that names none: what suits such tasks is the driver's to say, and no least
+        size of the configuration is held against it.
+        """
 
 
 class ReportsQuota(ABC):

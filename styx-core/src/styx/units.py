@@ -44,6 +44,11 @@ def number_text(value: float) -> str:
     return str(tidy_number(value))
 
 
+def usd_text(amount: float) -> str:
+    """An amount of US dollars: `$1.20`, and `$0.0042` where cents would say too little."""
+    return f"${amount:,.{4 if 0 < abs(amount) < 0.1 else 2}f}"
+
+
 def parse_amount(value: object, *, what: str = "a number") -> float:
     """A finite number from a number or its text; booleans are not numbers.
 

@@ -14,7 +14,7 @@ from styx.driver import FeatureSet, Place
 from styx.errors import NotFound, UsageError
 from styx.models.accelerators import AcceleratorRequest
 from styx.optimizer.fit import all_checks
-from styx.optimizer.problem import Requirement
+from styx.optimizer.problem import Least, Requirement
 from styx.optimizer.reasons import why_none
 from styx.plugins import Hub
 
@@ -158,6 +158,8 @@ def requests(seed, market):
             asked["cloud"] = chosen[0]
             if chance.random() < 0.5:
                 asked["region"] = chosen[1]
+        if not asked.keys() & {"accelerator_count", "vcpus", "memory_gib", "memory_per_vcpu"}:
+            asked["least"] = Least(vcpus=2, memory_gib=4)  # as tasks that name no size have it
         yield asked
 
 
@@ -176,6 +178,7 @@ def feasible(asked, machine):
         "memory_gib" not in asked or (memory is not None and memory >= asked["memory_gib"]),
         "memory_per_vcpu" not in asked or (vcpus and memory / vcpus >= asked["memory_per_vcpu"]),
         "max_usd_per_hour" not in asked or (usd is not None and usd <= asked["max_usd_per_hour"]),
+        "least" not in asked or ((vcpus is None or vcpus >= 2) and (memory is None or memory >= 4)),
     )
     return all(tests)
 

@@ -15,7 +15,9 @@ from styx.errors import NoPlaceLeft, Scope
 from styx.models import Task
 from styx.optimizer.failover import block_of
 from styx.optimizer.problem import Limit, Reservation, Selector
+from styx.provision.placing import graph_of
 from styx.provision.search import Search
+from styx.provision.unsaid import unsaid
 from styx.provision.wishes import Used, configured, limit_left, reservation_left
 
 DRIVER = """
@@ -210,6 +212,100 @@ def test_arm_machines_are_for_tasks_that_say_so(client):
         assert search(free).problem.tasks[0].alternatives[0].arch is None
     finally:
         free.close()
+
+
+SIZED = """
+from styx.plugin import CatalogRow, Driver, Identity, Place, QuotesLive
+class {title}(Driver{also}):
+    name = display_name = "{name}"
+    def check(self):
+        return Identity(account="a", places={{Place(cloud=self.name, account="a", region="r"): None}})
+    def create(self, request): return ()
+    def nodes(self, place, cluster, known=()): return ()
+    def terminate(self, nodes): pass
+"""
+SOLD = """
+    def fetch(self):
+        for kind, vcpus, memory, usd in (("nano", 2, 0.5, 0.01), ("small", 1, 8, 0.02), ("dark", None, None, 0.04),
+                                         ("medium", 2, 4, 0.03), ("large", 8, 64, 0.5)):
+            yield CatalogRow(cloud="ibm", instance_type=kind, region="r", vcpus=vcpus, memory_gib=memory,
+                             usd_per_hour=usd)
+"""
+QUOTED = """
+    def offers(self, query, deadline_s):
+        asked.append((query.vcpus, query.memory_gib))
+        return [CatalogRow(cloud="do", instance_type="host", region="r", vcpus=1, memory_gib=1, usd_per_hour=0.02)]
+    def fetch(self): return ()
+asked = []
+"""
+
+
+@pytest.fixture
+def sized(private_clouds):
+    ibm = SIZED.format(name="ibm", title="Ibm", also="") + SOLD
+    return private_clouds({"ibm": ibm, "do": SIZED.format(name="do", title="Do", also=", QuotesLive") + QUOTED})
+
+
+def kinds(client, resources=None, **placement):
+    task = {"run": "true", "resources": resources or {}, "config": {"placement": placement}}
+    found = client.plan(Task.from_dict(task), LaunchOptions())
+    (planned,) = client.optimize(Task.from_dict(task), options=OptimizeOptions()).tasks
+    assert [each.instance_type for each in found.offers] == [
+        each.instance_type for each in (planned, *planned.alternatives)
+    ]
+    return [each.instance_type for each in found.offers]
+
+
+def test_a_task_that_names_no_size_gets_no_tiny_machine(sized):
+    ibm = {"infra": "ibm"}
+    assert kinds(sized, ibm) == ["medium", "dark", "large"]  # what is not known may be enough
+    assert kinds(sized) == ["host", "medium", "dark", "large"]  # what exists already, or is made to measure, will do
+    assert sys.modules["styx_private_drivers.do"].asked[-1] == (None, None)
+    assert kinds(sized, ibm, default_memory="16GB") == ["dark", "large"]
+    assert kinds(sized, ibm, default_cpus=0) == ["small", "medium", "dark", "large"]
+    everything = ["nano", "small", "medium", "dark"]
+    assert kinds(sized, ibm, default_cpus=0, default_memory=0) == everything
+    for asked in ({"cpus": "1+"}, {"memory": "0.5+"}):
+        assert kinds(sized, ibm | asked)[0] == "nano"
+    assert kinds(sized, ibm | {"instance_type": "nano"}) == ["nano"]
+    assert kinds(sized, {"any_of": [{"infra": "ibm", "cpus": "1+"}, {"infra": "do"}]})[0] == "nano"
+
+
+def test_the_size_that_was_not_asked_for_is_told(sized):
+    task = Task.from_dict({"name": "t", "run": "true", "resources": {"infra": "ibm"}})
+    details = sized.optimize(task, options=OptimizeOptions(explain=True)).details
+    assert details.losers[0] == (
+        "t",
+        "smaller machines",
+        "a task that names no size gets at least 2 vCPUs and 4 GiB of memory "
+        "(placement.default_cpus, placement.default_memory)",
+    )
+    (binds,) = [each for each in details.what_ifs if each.binds]
+    assert "any size" in binds.what
+    assert binds.usd_more == pytest.approx(-0.02)
+    capped = Task.from_dict({"run": "true", "resources": {"infra": "ibm", "max_hourly_cost": 0.01}})
+    with pytest.raises(NoPlaceLeft, match=r"needs 4 GiB of memory \(by placement.default_memory, as the task names no"):
+        sized.plan(capped, LaunchOptions())
+    pool = sized.optimize(Task.from_dict({"run": "true", "resources": {"infra": "do"}}), options=OptimizeOptions())
+    assert pool.details.losers == ()
+
+
+def test_a_task_of_several_keeps_its_own_defaults(sized):
+    def job(name, **placement):
+        return Task.from_dict({"name": name, "run": "true", "resources": {"infra": "ibm"},
+                               "config": {"placement": placement}})  # fmt: skip
+
+    base = settings(sized, arch="any", default_memory=0)
+    try:
+        jobs = [job("a"), job("b", exclude=[{"infra": "do"}]), job("c", arch="arm64", default_memory=64)]
+        world = base.world
+        tasks, *_ = graph_of(jobs, (), OptimizeOptions(), unsaid(world, OptimizeOptions(), jobs))
+        asked = [task.alternatives[0] for task in tasks]
+        assert [(each.arch, each.least and each.least.memory_gib) for each in asked] == [
+            (None, None), (None, None), ("arm64", 64),
+        ]  # fmt: skip
+    finally:
+        base.close()
 
 
 def test_nothing_fits_says_which_requirement_kills_it(client):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from styx.api.views import CheckView, ClusterView, JobView, Orphan, PermissionsView, PlannedOffer
@@ -88,29 +87,6 @@ def planned(choice: Choice, *, free: bool) -> PlannedOffer:
         as_of=offer.as_of,
         source=offer.source or "",
     )
-
-
-def beaten(choices: Sequence[Choice]) -> list[tuple[str, str]]:
-    """The best offer of each cloud that was not chosen, and by how much it lost."""
-    first = choices[0]
-    best: dict[str, Choice] = {}
-    for each in choices:
-        best.setdefault(each.place.cloud, each)
-    return [(cloud, _lost(first, each)) for cloud, each in best.items() if cloud != first.place.cloud]
-
-
-def _lost(first: Choice, best: Choice) -> str:
-    what = f"its best is {best.offer.instance_type} in {best.place.region}"
-    if best.usd_per_hour is None:
-        return f"{what}, whose price is not known"
-    if first.usd_per_hour is None or best.requirement != first.requirement:
-        return f"{what}, which answers {best.requirement}, at ${best.usd_per_hour:,.2f} per hour"
-    more = best.usd_per_hour - first.usd_per_hour
-    if abs(more) < 0.005:
-        return f"{what}, at the same price"
-    if more < 0:
-        return f"{what}, ${-more:,.2f} per hour cheaper, but it had no capacity lately or goes against a preference"
-    return f"{what}, ${more:,.2f} more per hour"
 
 
 def check_view(row: CheckRow) -> CheckView:

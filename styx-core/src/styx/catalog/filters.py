@@ -143,6 +143,14 @@ def _amounts(wanted: Requirement) -> Iterator[Condition]:
     for what, column, amount, exact in asked:
         if amount is not None:
             yield Condition(what, column == amount if exact else column >= amount, -(column - amount).abs())
+    if wanted.least is not None:
+        spared = one_of("cloud", wanted.least.spared)
+        for name in ("vcpus", "memory_gib"):
+            if amount := getattr(wanted.least, name):
+                column = pl.col(name)
+                yield Condition(
+                    f"least {name}", spared | column.is_null() | (column >= amount), -(column - amount).abs()
+                )
 
 
 def _local_disk(wanted: Requirement) -> Iterator[Condition]:

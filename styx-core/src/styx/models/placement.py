@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 from styx.models.base import AsText, Model, Problem, Problems
 from styx.models.infra import Infra
 from styx.models.scalars import Text, amount, choice, whole
+from styx.units import parse_size_gib, tidy_number
 
 
 def accelerator_name(value: Any) -> str:
@@ -18,6 +19,11 @@ def accelerator_name(value: Any) -> str:
     from styx.models.accelerators import canonical_accelerator
 
     return canonical_accelerator(value)
+
+
+def gib(value: Any) -> float:
+    """A size in GiB from a number or from text with a unit."""
+    return tidy_number(parse_size_gib(value))
 
 
 class Where(Model):
@@ -79,6 +85,11 @@ class PlacementSettings(Model):
 
     arch: Annotated[Literal["x86_64", "arm64", "any"], BeforeValidator(choice(("x86_64", "arm64", "any")))] = "x86_64"
     """The processors of tasks that name neither a machine type nor an accelerator; `any` lets the price decide."""
+    default_cpus: Annotated[float, BeforeValidator(amount(at_least=0, unit="vCPUs"))] = 2.0
+    """The fewest vCPUs of a machine for tasks that name neither `cpus`, `memory`, `accelerators` nor `instance_type`;
+    0 is any."""
+    default_memory: Annotated[float, BeforeValidator(gib)] = 4.0
+    """The least memory of a machine for the same tasks, in GiB; 0 is any."""
     prefer: Annotated[tuple[Wish, ...], BeforeValidator(entries)] | None = None
     """Wishes with a price."""
     reserved: Annotated[tuple[Reserved, ...], BeforeValidator(entries)] | None = None

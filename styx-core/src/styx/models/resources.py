@@ -64,7 +64,8 @@ class Resources(Model):
     accelerator_args: dict[str, Any] | None = None
     """Settings for TPUs: `runtime_version`, `tpu_name`, `tpu_vm`, `gcp_queued_resource`."""
     cpus: Annotated[CpuRequest, AsText] | None = None
-    """Virtual CPUs per node: `4`, or `4+` for at least four."""
+    """Virtual CPUs per node: `4`, or `4+` for at least four. Where neither these nor `memory`, `accelerators` or
+    `instance_type` are named, `placement.default_cpus` and `placement.default_memory` of the configuration hold."""
     memory: Annotated[MemoryRequest, AsText] | None = None
     """Memory per node in GB: `16`, `16+`, `64GB`, or `4x` for four times the CPU count."""
     instance_type: Text | None = None

@@ -69,7 +69,8 @@ def _gather_one(
                     candidates.add(row, place, task.num_nodes, rank, index)
                 else:
                     kept_out[place.cloud, reason][str(place)] += 1
-    losers = [_told(cloud, reason, offers) for (cloud, reason), offers in kept_out.items()]
+    losers = _smaller(task, candidates)
+    losers += [_told(cloud, reason, offers) for (cloud, reason), offers in kept_out.items()]
     answered = set(candidates.answers)
     losers += [
         Loser(what=wanted.label, reason=_unanswered(task, wanted, offers, features_of))
@@ -77,6 +78,15 @@ def _gather_one(
         if index not in answered and len(task.alternatives) > 1
     ]
     return Gathered(candidates, losers)
+
+
+def _smaller(task: GraphTask, found: Candidates) -> list[Loser]:
+    """That the least size of tasks that name none was kept to."""
+    least = next((each.least for each in task.alternatives if each.least), None)
+    if least is None or all(row.cloud in least.spared for row in found.rows):
+        return []
+    keys = "placement.default_cpus, placement.default_memory"
+    return [Loser(what="smaller machines", reason=f"a task that names no size gets at least {least} ({keys})")]
 
 
 def _told(cloud: str, reason: str, offers: Counter[str]) -> Loser:

@@ -17,7 +17,7 @@ from styx.optimizer.graph import GraphProblem, GraphTask
 from styx.optimizer.plan import GraphPlan, no_features, plan_gathered
 from styx.optimizer.problem import Choice, Loser, Requirement
 from styx.optimizer.reasons import described, why_none
-from styx.units import format_duration, number_text
+from styx.units import format_duration, number_text, usd_text
 
 NearMisses = Callable[[Requirement, int], Sequence[CatalogRow]]
 """Offers that answer a requirement, for so many nodes, but for one thing."""
@@ -25,6 +25,8 @@ _TIME_EACH_S = 2.0
 _SINGLE_TASKS = 5
 """Graphs of so many tasks are asked about task by task, larger ones as a whole."""
 _NOTHING_USD = 0.005
+_NOTHING = 0.001
+"""Of the whole cost: less than either is no difference."""
 
 
 class WhatIf(Value):
@@ -103,10 +105,8 @@ def _compared(what: str, plan: GraphPlan, other: GraphPlan) -> WhatIf:
     late = None
     if other.seconds_total is not None and plan.seconds_total is not None:
         late = other.seconds_total - plan.seconds_total
-    if plan.objective == "time":
-        better = late is not None and (late < -0.5 or (late < 0.5 and (usd or 0.0) < -_NOTHING_USD))
-    else:
-        better = usd is not None and usd < -_NOTHING_USD
+    cheaper = usd is not None and -usd > max(1e-9, min(_NOTHING_USD, _NOTHING * (plan.usd_total or 0.0)))
+    sooner = late is not None and (late < -0.5 or (late < 0.5 and cheaper))
     moved = [
         described(now.chosen.offer)
         for before, now in zip(plan.tasks, other.tasks, strict=True)
@@ -119,7 +119,7 @@ def _compared(what: str, plan: GraphPlan, other: GraphPlan) -> WhatIf:
         seconds_total=other.seconds_total,
         seconds_more=late,
         where=moved[0] if len(moved) == 1 else f"{len(moved)} tasks elsewhere" if moved else "the same",
-        binds=better or not plan.found,
+        binds=(sooner if plan.objective == "time" else cheaper) or not plan.found,
     )
 
 
@@ -186,6 +186,8 @@ def _reliefs(tasks: Sequence[GraphTask]) -> Iterator[tuple[str, dict[str, Any]]]
         yield "with any machine type that is large enough", {"instance_type": None}
     if any(each.arch == "x86_64" for each in wanted):
         yield "on Arm processors as well (placement.arch: any)", {"arch": None}
+    if any(each.least for each in wanted):
+        yield "on a machine of any size (placement.default_cpus: 0, placement.default_memory: 0)", {"least": None}
     if any(each.network_tier == "best" for each in wanted):
         yield "with the standard network", {"network_tier": None}
 
@@ -257,6 +259,7 @@ def _relaxed_rows(wanted: Requirement, offers: Offers) -> list[CatalogRow]:
         {"vcpus": None},
         {"memory_gib": None},
         {"memory_per_vcpu": None},
+        {"least": None},
         {"use_spot": not wanted.use_spot},
         {"max_usd_per_hour": None},
         {"network_tier": None},
@@ -286,7 +289,7 @@ def _why_together(plan: GraphPlan, found: Sequence[WhatIf]) -> Loser:
         return Loser(what=what, reason="no single bound stands in the way: several do together")
     told = []
     for each in helps:
-        costs = "of unknown cost" if each.usd_total is None else f"for ${each.usd_total:.2f}"
+        costs = "of unknown cost" if each.usd_total is None else f"for {usd_text(each.usd_total)}"
         takes = (
             "" if each.seconds_total is None else f" that takes {number_text(round(each.seconds_total / 3600, 2))} h"
         )

@@ -1,19 +1,20 @@
 """Does a machine answer a requirement? Pure checks, shared by the planner and by the re-use of clusters.
 
-A figure that is unknown never satisfies a minimum, a maximum or an exact wish. `disk_gib` is not checked: the root
-disk is made to that size.
+A figure that is unknown never satisfies a minimum, a maximum or an exact wish that a task names; the least size of
+tasks that name none refuses only what is known to be smaller. `disk_gib` is not checked: the root disk is made to that
+size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from styx.driver import CatalogRow, FeatureSet, Market, Place
 from styx.models.accelerators import GPU_MAKERS, answering
 from styx.models.requests import DISK_KINDS, EXACT_WITHIN_GIB
-from styx.optimizer.problem import Requirement
+from styx.optimizer.problem import Least, Requirement
 from styx.units import number_text
 
 SPOT_MARKETS: Final = frozenset({Market.SPOT, Market.BID})
@@ -97,6 +98,8 @@ def machine_checks(wanted: Requirement) -> list[Check]:
         checks.append(_amount("GiB of memory", wanted.memory_gib, wanted.memory_exact, lambda row: row.memory_gib))
     if wanted.memory_per_vcpu is not None:
         checks.append(_amount("GiB of memory per vCPU", wanted.memory_per_vcpu, False, _memory_per_vcpu))
+    if wanted.least is not None:
+        checks += _least_checks(wanted.least)
     if wanted.local_disk_gib is not None:
         checks.append(_local_disk_check(wanted, wanted.local_disk_gib))
     if wanted.network_tier == "best":
@@ -292,6 +295,25 @@ def _amount(what: str, wanted: float, exact: bool, of: Callable[[CatalogRow], fl
         return float("-inf") if amount is None else -abs(amount - wanted)
 
     return Check(f"{'exactly ' if exact else ''}{number_text(wanted)} {what}", passes, has, rank)
+
+
+def _least_checks(least: Least) -> Iterator[Check]:
+    """The size of a task that asks for none: what is known to be smaller will not do."""
+    amounts: tuple[tuple[str, float | None, str, Callable[[CatalogRow], float | None]], ...] = (
+        ("vCPUs", least.vcpus, "placement.default_cpus", lambda row: row.vcpus),
+        ("GiB of memory", least.memory_gib, "placement.default_memory", lambda row: row.memory_gib),
+    )
+    for what, amount, key, of in amounts:
+        if not amount:
+            continue
+        check = _amount(what, amount, False, of)
+        yield replace(
+            check,
+            need=f"{check.need} (by {key}, as the task names no size)",
+            passes=lambda row, of=of, check=check: (  # type: ignore[misc]
+                row.cloud in least.spared or of(row) is None or check.passes(row)
+            ),
+        )
 
 
 def _local_disk_check(wanted: Requirement, gib: float) -> Check:

@@ -16,6 +16,7 @@ from styx.optimizer.graph import GraphProblem, GraphTask
 from styx.optimizer.model import Choices, Link, Model, build, evaluate, finish_ms, hours_on, link_usd, unpriced, uses
 from styx.optimizer.problem import Choice, Loser
 from styx.optimizer.reasons import described
+from styx.units import usd_text
 
 ALTERNATIVES = 20
 """How many choices a task's plan lists, besides the best of some more regions and of every cloud."""
@@ -335,12 +336,12 @@ def _why_beaten(first: Choice, choice: Choice, mates: str) -> str:
         return f"{what}, which answers {choice.requirement}, a later wish than {first.requirement}"
     if choice.more_usd < 0:
         but = f"it is not in one region with {mates}" if mates else "it breaks a bound or goes against a preference"
-        return f"{what}: ${-choice.more_usd:.2f} cheaper, but {but}"
-    if choice.more_usd < 0.005:
+        return f"{what}: {usd_text(-choice.more_usd)} cheaper, but {but}"
+    if choice.more_usd < 0.00005:
         return f"{what}, at the same cost"
     machine = choice.usd_per_hour - first.usd_per_hour
-    how = f"${choice.usd_per_hour:.2f} per hour against ${first.usd_per_hour:.2f}"
-    return f"{what}: ${choice.more_usd:.2f} more ({how}{'' if machine > 0 else ', and dearer transfers'})"
+    how = f"{usd_text(choice.usd_per_hour)} per hour against {usd_text(first.usd_per_hour)}"
+    return f"{what}: {usd_text(choice.more_usd)} more ({how}{'' if machine > 0 else ', and dearer transfers'})"
 
 
 def _warnings(problem: GraphProblem, model: Model, tasks: Sequence[TaskPlan]) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from styx.driver import CatalogRow, Place, Value
 from styx.models.accelerators import answering
+from styx.units import number_text
 
 _ANY: Final = (None, "*", "")
 
@@ -84,6 +85,20 @@ class Reservation(Value):
     nodes: int = Field(ge=0)
 
 
+class Least(Value):
+    """The size below which no machine is chosen for a task that asks for none. What is not known may be enough."""
+
+    vcpus: float | None = None
+    memory_gib: float | None = None
+    spared: tuple[str, ...] = ()
+    """Clouds whose machines exist already, or are made to the task's measure: whatever they offer will do."""
+
+    def __str__(self) -> str:
+        vcpus = f"{number_text(self.vcpus)} vCPUs" if self.vcpus else None
+        memory = f"{number_text(self.memory_gib)} GiB of memory" if self.memory_gib else None
+        return " and ".join(part for part in (vcpus, memory) if part)
+
+
 class Requirement(Value):
     """One alternative of a task's resources, in the planner's terms. Numbers are minima unless `exact`."""
 
@@ -126,6 +141,8 @@ class Requirement(Value):
     docker: bool = False
     network_tier: str | None = None
     arch: str | None = None
+    least: Least | None = None
+    """Of a task that asks for no size."""
 
     def zone_in(self, cloud: str, region: str) -> str | None:
         """What a region calls the zone that is asked for, if its machines can be held to one."""

@@ -20,6 +20,7 @@ from styx.optimizer.problem import Preference, Requirement, Selector
 from styx.optimizer.refusals import FORGET_S, preferences
 from styx.provision import offers, planning, zones
 from styx.provision.options import EVERY_TASK, OptimizeOptions
+from styx.provision.unsaid import Unsaid, unsaid
 from styx.provision.wishes import configured, selector
 from styx.provision.world import World
 
@@ -63,7 +64,7 @@ def place(
     each = tasks_of(tasks)
     if len(each) == 1:
         world = replace(world, parts=world.parts.for_task(each[0]))
-    graph, links, together = graph_of(tasks, edges, options, architecture(world, options))
+    graph, links, together = graph_of(tasks, edges, options, unsaid(world, options, each))
     market = Market(world, graph, options)
     problem = problem_of(world, market.zoned(graph), links, together, market.places, options)
     answer = world.hub.plan_graph(problem)
@@ -254,7 +255,7 @@ def graph_of(
     given: Document | Task | Pipeline | JobGroup | Sequence[Task],
     edges: Sequence[tuple[str, str, float]],
     options: OptimizeOptions,
-    arch: str | None = None,
+    rest: Unsaid,
 ) -> tuple[list[GraphTask], list[Edge], tuple[tuple[str, ...], ...]]:
     """Tasks, what flows between them, and which of them must be together."""
     from styx.models.dag import JobGroup, Pipeline
@@ -279,7 +280,7 @@ def graph_of(
     feeds = {link.source for link in links}
     alone = len(tasks) == 1
     made = [
-        _task(name, task, options, fed[name], name in feeds, arch, alone)
+        _task(name, task, options, fed[name], name in feeds, rest, alone)
         for name, task in zip(names, tasks, strict=True)
     ]
     connected = isinstance(root, JobGroup) and root.inter_connection and len(names) > 1
@@ -324,34 +325,19 @@ def _names(tasks: Iterable[Task]) -> list[str]:
     return names
 
 
-def architecture(world: World, options: OptimizeOptions) -> str | None:
-    """The processors of tasks that say nothing of it; None is any, as it is where this machine is all there is."""
-    arch = world.config.placement.arch
-    clouds = options.assume_enabled or [each for each in world.store.checks() if each.ok and each.cloud != EMBEDDED]
-    return None if arch == "any" or not clouds else arch
-
-
-def _on(wanted: Requirement, arch: str | None) -> Requirement:
-    """With the processors it runs on, unless it names what decides that: a machine type, an accelerator, this host."""
-    if wanted.instance_type or wanted.accelerator_name or wanted.cloud == EMBEDDED:
-        return wanted
-    return wanted.model_copy(update={"arch": arch})
-
-
 def _task(
-    name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds: bool, arch: str | None, alone: bool
+    name: str, task: Task, options: OptimizeOptions, fed: set[str], feeds: bool, rest: Unsaid, alone: bool
 ) -> GraphTask:
     """In the planner's terms. What flows along an edge is not read from, or written to, a bucket as well."""
     inputs = [_data(url, gb) for url, gb in (task.inputs or {}).items() if url not in fed]
     placement = task.config.placement if task.config and not alone else None  # one task's is in the world's settings
-    if placement and placement.arch:
-        arch = None if placement.arch == "any" else arch and placement.arch
     outputs = [] if feeds else [_data(url, gb) for url, gb in (task.outputs or {}).items()]
     return GraphTask(
         name=name,
         num_nodes=task.num_nodes,
         alternatives=tuple(
-            _on(planning.requirement(each, volumes=bool(task.volumes)), arch) for each in task.resources.alternatives()
+            rest.completed(planning.requirement(each, volumes=bool(task.volumes)), each, placement)
+            for each in task.resources.alternatives()
         ),
         ordered=task.resources.is_ordered,
         hours=options.hours.get(name, options.hours.get(EVERY_TASK, 1.0)),

@@ -16,7 +16,8 @@ from styx.optimizer.problem import Choice, Loser, Plan, Problem, Requirement, Se
 from styx.optimizer.reasons import why_none
 from styx.provision import budgets, offers, planning
 from styx.provision.options import EVERY_TASK, OptimizeOptions
-from styx.provision.placing import Market, architecture, graph_of, problem_of
+from styx.provision.placing import Market, graph_of, problem_of
+from styx.provision.unsaid import unsaid
 
 if TYPE_CHECKING:
     from styx.models import Task
@@ -42,7 +43,7 @@ class Search:
 
     def __init__(self, world: World, task: Task, hours: float = 1.0, *, explain: bool = False) -> None:
         options = OptimizeOptions(hours={EVERY_TASK: hours})
-        tasks, edges, together = graph_of([task], (), options, architecture(world, options))
+        tasks, edges, together = graph_of([task], (), options, unsaid(world, options, [task]))
         self.market = Market(world, tasks, options)
         self.problem: GraphProblem = problem_of(
             world, self.market.zoned(tasks), edges, together, self.market.places, options
