@@ -132,7 +132,8 @@ class FakeClient:
         if task.run:
             job_id = len(self.jobs) + 1
             self.jobs.append(job(name, job_id, **{"num_nodes": task.num_nodes, **self.ends_as}))
-        return LaunchResult(cluster=name, key=f"styx-{name}-aaaaaa01", job_id=job_id, place=PLACE)
+        num_nodes = self.jobs[-1].num_nodes if job_id else task.num_nodes
+        return LaunchResult(cluster=name, key=f"styx-{name}-aaaaaa01", job_id=job_id, num_nodes=num_nodes, place=PLACE)
 
     def tail(
         self, cluster: str, job_id: int | None = None, *, follow: bool = True, tail: int = 0, ranks: Sequence[int] = ()

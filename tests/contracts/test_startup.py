@@ -60,3 +60,11 @@ def test_loads_nothing_heavy_and_no_plugin(code: str, arguments: tuple[str, ...]
 def test_import_styx_loads_only_itself(tmp_path: Path) -> None:
     loaded = modules_after("import styx", folder=tmp_path)
     assert {name for name in loaded if name.split(".")[0] in ("styx", "styx_agent", "pydantic", "typer")} == {"styx"}
+
+
+def test_status_loads_nothing_heavy_and_no_launch(tmp_path: Path) -> None:
+    loaded = modules_after(RUN, "status", folder=tmp_path)
+    assert not {name.split(".")[0] for name in loaded} & (HEAVY | plugin_modules())
+    assert "styx.provision.follow" in loaded
+    only_for_others = {"launch", "attempts", "gang", "search", "placing", "sweep"}
+    assert not loaded & {f"styx.provision.{name}" for name in only_for_others}

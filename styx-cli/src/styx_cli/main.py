@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """Run the command line of this process."""
-    gc.set_threshold(
-        50_000
-    )  # imports make many objects and no garbage: a tenth of the start-up went into looking for it
+    gc.set_threshold(200_000)  # imports make many objects and no garbage: a tenth of a command went into looking for it
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

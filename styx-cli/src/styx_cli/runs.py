@@ -72,6 +72,8 @@ def reported(app: App, run: RunFlags, cluster: str | None, *, prints_result: boo
 
 def finish(app: App, client: Client, result: LaunchResult, run: RunFlags, state: RunState) -> int:
     """Follow the job unless detached, and turn its end into the exit code."""
+    from styx_cli.stream import LineWriter
+
     state.cluster, state.job_id = result.cluster, result.job_id
     if result.job_id is None:
         app.note(f"cluster {result.cluster} is up; there was nothing to run")
@@ -85,7 +87,8 @@ def finish(app: App, client: Client, result: LaunchResult, run: RunFlags, state:
         if run.as_json:
             _print_result(app, state, 0, "styx", None)
         return 0
-    job = _follow(app, client, result.cluster, result.job_id, run)
+    writer = LineWriter(label=result.num_nodes > 1, run_to_stderr=run.as_json)
+    job = _follow(app, client, result.cluster, result.job_id, writer, tail=run.tail)
     state.state = job.state
     return _end(app, job, run, state)
 
@@ -110,12 +113,8 @@ def end_cluster(app: App, client: Client, cluster: str) -> None:
     app.note(f"ended: {cluster}")
 
 
-def _follow(app: App, client: Client, cluster: str, job_id: int, run: RunFlags) -> JobView:
-    from styx_cli.stream import LineWriter
-
-    job = client.job(cluster, job_id)
-    writer = LineWriter(label=job.num_nodes > 1, run_to_stderr=run.as_json)
-    follow_output(app, client, cluster, job_id, writer, tail=run.tail)
+def _follow(app: App, client: Client, cluster: str, job_id: int, writer: LineWriter, *, tail: int) -> JobView:
+    follow_output(app, client, cluster, job_id, writer, tail=tail)
     try:
         job = client.wait(cluster, job_id)
     except KeyboardInterrupt:

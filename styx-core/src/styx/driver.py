@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from pydantic import ConfigDict
-
 from styx.abilities import (
     CAPABILITIES,
     EndsItself,
@@ -111,8 +109,6 @@ __all__ = [
 
 class DriverConfig(Value):
     """Base of a driver's own settings, read from `clouds.<name>` of the config; every field has a docstring."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)

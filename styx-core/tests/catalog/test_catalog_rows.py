@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from styx.catalog import merged, rows_for
+from styx.catalog.rows import merged, rows_for
 from styx.driver import CatalogRow, FeatureSet, Market
 from styx.errors import CredentialsError, PluginError
 from styx.plugins import Hub

@@ -26,11 +26,17 @@ from styx.state.rows import ClusterState, Event
 from tests.enginebench import Bench
 
 
-def test_launch_to_exit_code(bench: Bench) -> None:
+def test_launch_to_exit_code(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     result = bench.launch()
     assert (result.cluster, result.job_id, str(result.place)) == ("c", 1, "fake/north/north-a")
-    assert b"".join(line.data for line in bench.client.tail("c")) == b"out\n"
+    asked: list[str] = []
+    connect = nodeup.connect
+    monkeypatch.setattr(nodeup, "connect", lambda *args, **how: (asked.append("node"), connect(*args, **how))[1])
+    assert b"".join(line.data for line in bench.client.tail("c", result.job_id)) == b"out\n"
     assert bench.client.wait("c", 1).exit_code == 3
+    assert asked == ["node", "node"]  # one connection for the output, one for the end
+    assert bench.client.wait("c", 1).exit_code == 3
+    assert asked == ["node", "node"]  # what has ended is not asked about again
     view = bench.client.status(["c"])[0]
     assert (view.state, view.usd_per_hour) == (ClusterState.UP, 0.05)
     steps = [event.step for event in bench.events if event.phase == "done"]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from styx.plugin import DriverConfig, Value
 
 
 class Pricing(Value):
     """What a pod is charged by the hour; unset is unknown."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     cpu: float | None = None
     """USD for one CPU."""
@@ -24,8 +22,6 @@ class Pricing(Value):
 
 class Pool(Value):
     """A node pool that an autoscaler fills: counts as an offer although no node of it may exist."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     cpus: float
     """Allocatable CPUs of one node."""

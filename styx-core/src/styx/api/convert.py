@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from styx.api.views import CheckView, ClusterView, JobView, Orphan, PermissionsView, PlannedOffer
 from styx.driver import CatalogRow, Endpoint, NodeState, Permissions
 from styx.errors import StyxError
-from styx.optimizer.problem import Choice
-from styx.provision.sweep import Found
 from styx.state.ledger import Cost
 from styx.state.rows import CheckRow, ClusterRow, ClusterState, JobRow
+
+if TYPE_CHECKING:
+    from styx.optimizer.problem import Choice
+    from styx.provision.sweep import Found
 
 
 def accelerators_of(offer: CatalogRow) -> str | None:

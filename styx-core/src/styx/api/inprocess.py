@@ -32,9 +32,9 @@ from styx.parallel import in_parallel
 from styx.provision import (
     budgets,
     hearing,
-    launch,
     leases,
     ledger,
+    naming,
     nodeup,
     overdue,
     planning,
@@ -42,7 +42,6 @@ from styx.provision import (
     reuse,
     sshconfig,
     submit,
-    sweep,
     teardown,
     volumes,
 )
@@ -111,10 +110,12 @@ class InProcess(CatalogCalls):
     # launching ---------------------------------------------------------------------------------------------------
     def plan(self, task: Task, options: LaunchOptions) -> LaunchPlan:
         """See `Client.plan`."""
+        from styx.provision.launch import lease_of
+
         task = self._policy("launch", task) or task
         world = self._for(task)
-        name = launch.name_for(world, task, options)
-        lease = launch.lease_of(world, task, options)
+        name = naming.name_for(world, task, options)
+        lease = lease_of(world, task, options)
         row = world.store.cluster(options.cluster, world.workspace) if options.cluster else None
         if row is not None and row.place is not None and row.state in (ClusterState.UP, ClusterState.STOPPED):
             reuse.check_fit(world, row, task)
@@ -168,22 +169,38 @@ class InProcess(CatalogCalls):
 
     def launch(self, task: Task, options: LaunchOptions, say: Say | None = None) -> LaunchResult:
         """See `Client.launch`."""
+        from styx.provision.launch import launch  # most commands make nothing
+
         self._remind()
         task = self._policy("launch", task) or task
         world = self._for(task, say)
-        done = launch.launch(world, task, options, self.base, self._quiesce)
+        done = launch(world, task, options, self.base, self._quiesce)
         row = done.row
-        return LaunchResult(cluster=row.name, key=row.key, job_id=done.job_id, place=row.place, seconds=done.seconds)
+        return LaunchResult(
+            cluster=row.name,
+            key=row.key,
+            job_id=done.job_id,
+            num_nodes=task.num_nodes,
+            place=row.place,
+            seconds=done.seconds,
+        )
 
     def exec(self, task: Task, cluster: str, say: Say | None = None) -> LaunchResult:
         """See `Client.exec`."""
         self._remind()
         task = self._policy("exec", task) or task
         world = self._for(task, say)
-        row = launch.find(world, cluster)
+        row = naming.find(world, cluster)
         seconds: dict[str, float] = {}
         job_id = submit.exec_job(world, row, teardown.operation("exec"), task, self.base, seconds)
-        return LaunchResult(cluster=row.name, key=row.key, job_id=job_id, place=row.place, seconds=seconds)
+        return LaunchResult(
+            cluster=row.name,
+            key=row.key,
+            job_id=job_id,
+            num_nodes=task.num_nodes,
+            place=row.place,
+            seconds=seconds,
+        )
 
     # jobs --------------------------------------------------------------------------------------------------------
     def tail(
@@ -215,7 +232,7 @@ class InProcess(CatalogCalls):
     def cancel(self, cluster: str, job_ids: Sequence[int] = (), *, every: bool = False) -> list[int]:
         """See `Client.cancel`."""
         self._policy("cancel")
-        return jobs_of.cancel(self.world, launch.find(self.world, cluster), job_ids, every=every)
+        return jobs_of.cancel(self.world, naming.find(self.world, cluster), job_ids, every=every)
 
     def sync_down(self, cluster: str, job_ids: Sequence[int], target: Path) -> dict[int, Path]:
         """See `Client.sync_down`."""
@@ -265,11 +282,13 @@ class InProcess(CatalogCalls):
 
     def start(self, names: Sequence[str], say: Say | None = None, *, retry_until_up: bool = False) -> list[str]:
         """See `Client.start`."""
+        from styx.provision.launch import start
+
         self._remind()
         self._policy("start")
         world = self._saying(say)
         retry_for_s = world.retry_for_s() if retry_until_up else 0.0
-        return self._each(names, lambda row: launch.start(world, row, retry_for_s=retry_for_s))
+        return self._each(names, lambda row: start(world, row, retry_for_s=retry_for_s))
 
     def down(self, names: Sequence[str], say: Say | None = None, *, purge: bool = False) -> list[str]:
         """See `Client.down`."""
@@ -290,7 +309,7 @@ class InProcess(CatalogCalls):
 
     def _each(self, names: Sequence[str], action: Callable[[ClusterRow], None]) -> list[str]:
         """Act on every cluster; one that fails does not keep the others, and the errors are raised at the end."""
-        rows = launch.names_matching(self.world, names)
+        rows = naming.names_matching(self.world, names)
         errors: list[tuple[str, StyxError]] = []
 
         def named(name: str, error: StyxError) -> bool:
@@ -316,11 +335,11 @@ class InProcess(CatalogCalls):
 
     def _rows(self, names: Sequence[str]) -> list[ClusterRow]:
         if names:
-            return launch.names_matching(self.world, names)
+            return naming.names_matching(self.world, names)
         return self.world.store.clusters(workspace=self.world.workspace)
 
     def _any_generation(self, name: str) -> ClusterRow:
-        return self.world.store.latest(name, self.world.workspace) or launch.find(self.world, name)
+        return self.world.store.latest(name, self.world.workspace) or naming.find(self.world, name)
 
     def names(self) -> list[str]:
         """See `Client.names`."""
@@ -356,7 +375,7 @@ class InProcess(CatalogCalls):
     def _way_in(
         self, cluster: str, rank: int, forwards: Sequence[PortForward], say: Callable[[str], None] | None
     ) -> Iterator[tuple[Transport, list[PortForward]]]:
-        row = launch.find(self.world, cluster)
+        row = naming.find(self.world, cluster)
         node = next((each for each in row.nodes if each.rank == rank), None)
         if node is None:
             there = f"it has nodes 0 to {row.num_nodes - 1}" if row.num_nodes > 1 else "its only node is node 0"
@@ -390,6 +409,8 @@ class InProcess(CatalogCalls):
 
     def sweep(self, *, delete: bool = False, clouds: Sequence[str] = ()) -> SweepReport:
         """See `Client.sweep`."""
+        from styx.provision import sweep
+
         world = self.world
         enabled = [place for check in world.store.checks() if check.ok for place in check.places]
         if planning.EMBEDDED in world.hub.installed_clouds():

@@ -58,6 +58,8 @@ class LaunchResult(Value):
     cluster: str
     key: str
     job_id: int | None
+    num_nodes: int = 1
+    """Nodes that the job runs on."""
     place: Place | None
     seconds: dict[str, float] = Field(default_factory=dict)
     """Time spent in each step."""

@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
+from pydantic import BaseModel
+
 from styx.models.accelerators import Accelerators
 from styx.models.base import Compact, Model
 from styx.models.resources import Resources
@@ -49,14 +51,14 @@ def _models(annotation: Any, path: str) -> Iterator[tuple[type[Model], str]]:
         yield from _models(inner, path)
 
 
-def field_docs(model: type[Model]) -> dict[str, str]:
-    """The docstring below each field, by attribute; fields without one are left out.
+def field_docs(model: type[BaseModel]) -> dict[str, str]:
+    """The docstring below each field of any model, by attribute; fields without one are left out.
 
     Read from the source when asked, because having pydantic do it would cost every command's start-up.
     """
     docs: dict[str, str] = {}
     for owner in reversed(model.__mro__):
-        if not issubclass(owner, Model) or owner is Model:
+        if not issubclass(owner, BaseModel) or owner in (BaseModel, Model):
             continue
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
         assert isinstance(definition, ast.ClassDef)

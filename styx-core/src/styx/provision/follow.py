@@ -100,6 +100,15 @@ def job(world: World, row: ClusterRow, job_id: int | None) -> JobRow:
     raise NotFound(f"cluster {row.name} has no job {job_id}", hint=f"it has {numbers}" if numbers else None)
 
 
+def _known(world: World, row: ClusterRow, job_id: int | None) -> JobRow:
+    """One job as last seen: how many nodes it has, and a final state, never change. Unknown ones are asked about."""
+    if job_id is not None:
+        for each in world.store.jobs(row.key):
+            if each.job_id == job_id:
+                return each
+    return job(world, row, job_id)
+
+
 def wait(world: World, row: ClusterRow, job_id: int, timeout_s: float | None) -> JobRow:
     """The job once it has ended. A cluster that is lost meanwhile ends its jobs with that reason.
 
@@ -108,7 +117,7 @@ def wait(world: World, row: ClusterRow, job_id: int, timeout_s: float | None) ->
         Unreachable: The cluster exists but can't be reached.
     """
     deadline = None if timeout_s is None else world.timestamp() + timeout_s
-    seen = job(world, row, job_id)
+    seen = _known(world, row, job_id) if deadline is None else job(world, row, job_id)
     while not ended(seen.state):
         left_s = MAX_WAIT_S if deadline is None else min(MAX_WAIT_S, deadline - world.timestamp())
         if left_s <= 0:
@@ -152,7 +161,7 @@ def tail(
     if row.state not in REACHABLE or not row.nodes:
         yield from _kept(world, row, job_id, tail, ranks)
         return
-    chosen = job(world, row, job_id)
+    chosen = _known(world, row, job_id)
     nodes = [node for node in row.nodes if node.rank < chosen.num_nodes and (not ranks or node.rank in ranks)]
     failed: list[StyxError] = []
 
@@ -173,7 +182,7 @@ def tail(
         kept, there = logs.Kept(world, row.key, chosen.job_id), {up.node.rank for up in ups}
         for stream in logs.STREAMS:
             yield from kept.read(stream, [node.rank for node in nodes if node.rank not in there], tail)
-        if not ended(chosen.state):
+        if not ended(job(world, row, chosen.job_id).state):
             raise failed[0]
         world.hub.report(f"the output of job {chosen.job_id} may be incomplete: {failed[0].message}")
 

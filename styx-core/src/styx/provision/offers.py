@@ -110,7 +110,7 @@ def _from_catalog(
 
 
 def _embedded(world: World) -> list[CatalogRow]:
-    from styx.catalog import rows_for
+    from styx.catalog.rows import rows_for
 
     return call(f"{EMBEDDED}.fetch", partial(rows_for, EMBEDDED, world.hub), ROWS_DEADLINE_S, world.observe)
 

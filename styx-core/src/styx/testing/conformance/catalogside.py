@@ -51,7 +51,7 @@ class CatalogConformance(IdentityChecks, CatalogChecks):
 
     def test_snapshot(self, harness: Harness) -> None:
         """The shipped rows keep every rule of the schema, are this cloud's, and have figures in sane units."""
-        from styx.catalog import read_snapshot
+        from styx.catalog.snapshot import read_snapshot
 
         driver = harness.driver()
         path = driver.snapshot()
@@ -66,8 +66,8 @@ class CatalogConformance(IdentityChecks, CatalogChecks):
 
     def test_snapshot_and_live_rows_are_the_same_offers(self, harness: Harness) -> None:
         """A live price replaces the shipped one, because both name machine, region, zone and accelerators alike."""
-        from styx.catalog import read_snapshot
         from styx.catalog.schema import fault_of, key_of
+        from styx.catalog.snapshot import read_snapshot
 
         driver = harness.driver()
         live = {key_of(row): row for row in harness.rows(driver)}

@@ -15,6 +15,7 @@ from pydantic import SecretStr, ValidationError
 
 from styx.driver import CatalogRow, Market, OpensPorts, Stoppable
 from styx.errors import CredentialsError, StyxError
+from styx.models.fields import field_docs
 from styx.plugin import API_VERSION
 from styx.testing.conformance.harness import Harness, sold_in
 
@@ -72,8 +73,10 @@ class IdentityChecks:
 
     def test_settings_are_documented(self, harness: Harness) -> None:
         """Each setting has a docstring, a full sentence; `styx config` and the reference pages print it."""
-        for name, field in type(harness.driver()).config_type.model_fields.items():
-            text = (field.description or "").strip()
+        config_type = type(harness.driver()).config_type
+        docs = field_docs(config_type)
+        for name, field in config_type.model_fields.items():
+            text = (docs.get(name) or field.description or "").strip()
             assert text.endswith("."), f"setting {name!r} needs a docstring that ends with a full stop, has {text!r}"
 
     def test_settings_are_strict(self, harness: Harness) -> None:
