@@ -126,6 +126,7 @@ def sent(cloud, kind="/v2/pods"):
         (refusal(400, SOLD_OUT), CapacityError),
         (refusal(500, SOLD_OUT), CapacityError),
         (refusal(400, "no instances currently available"), CapacityError),
+        (refusal(500, "This machine does not have the resources to deploy your pod."), CapacityError),
         (refusal(400, "disk must be smaller"), DriverError),
         (refusal(402, "Insufficient balance."), BalanceError),
         (refusal(403, "access to the pool denied"), QuotaError),
@@ -197,6 +198,16 @@ def test_settings_for_registries_and_ports(tmp_path, cloud, clock):
         driver.create(harness.request(driver, market=Market.BID))
 
 
+def test_no_image_for_cuda_goes_to_a_gpu_of_amd(harness, cloud):
+    driver = harness.driver()
+    request = harness.request(driver)
+    amd = request.offer.model_copy(update={"accelerator_vendor": "amd", "accelerator_name": "MI300X"})
+    with pytest.raises(UnsupportedError, match="MI300X") as caught:
+        driver.create(request.model_copy(update={"offer": amd, "image": None}))
+    assert "ROCm" in caught.value.hint
+    assert not cloud.pods()
+
+
 def test_http_ports_are_behind_the_proxy(harness):
     driver = harness.driver()
     node = steps.up(harness, driver, harness.request(driver))[0]
@@ -245,6 +256,8 @@ def test_a_lost_bid_is_not_placed_twice(harness, cloud):
         (graphql_refusal("no", "SUPPLY_CONSTRAINT"), CapacityError),
         (graphql_refusal("You have not enough balance"), BalanceError),
         (graphql_refusal("Bid price is too low"), DriverError),
+        (graphql_refusal(SOLD_OUT, "INTERNAL_SERVER_ERROR"), CapacityError),
+        (graphql_refusal("Something went wrong. Please try again later.", "INTERNAL_SERVER_ERROR"), AmbiguousError),
     ],
 )
 def test_what_refusals_of_a_bid_mean(harness, cloud, reply, expected):

@@ -5,19 +5,20 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from styx.driver import CatalogRow, Place
+from styx.driver import CatalogRow, Market, Place
 from styx.errors import (
     BalanceError,
     CapacityError,
     CredentialsError,
     DeadlineExceeded,
     DriverError,
+    QuotaError,
     Scope,
     UnsupportedError,
     WrongState,
 )
 from styx.optimizer.problem import Choice
-from styx.provision.failover import remaining, scope_of, survives
+from styx.provision.failover import left_after, remaining, scope_of, survives
 
 
 def choice(cloud: str, account: str, region: str, zone: str | None, kind: str = "m") -> Choice:
@@ -66,3 +67,22 @@ def test_scopes_of_errors() -> None:
     assert scope_of(UnsupportedError("x")) is Scope.CLOUD
     assert scope_of(UnsupportedError("x", scope=Scope.ZONE)) is Scope.ZONE
     assert scope_of(WrongState("x")) is None
+
+
+def test_a_quota_counts_one_kind_of_machine_of_one_market() -> None:
+    def offered(region: str, chip: str | None, market: Market, kind: str) -> Choice:
+        plain = choice("a", "1", region, None, kind)
+        update = {"accelerator_name": chip, "accelerator_count": 1 if chip else 0, "market": market}
+        return plain.model_copy(update={"offer": plain.offer.model_copy(update=update)})
+
+    refused = offered("r1", "A100", Market.SPOT, "p4")
+    spared = (
+        offered("r1", "A100", Market.ON_DEMAND, "p4"),
+        offered("r1", "T4", Market.SPOT, "g4"),
+        offered("r2", "A100", Market.SPOT, "p4"),
+    )
+    larger = offered("r1", "A100", Market.SPOT, "p4-large")
+    error = QuotaError("used up")
+    assert left_after([refused, larger, *spared], refused, error, Scope.REGION) == spared
+    assert left_after([refused, larger, *spared], refused, DriverError("no"), Scope.REGION) == spared[2:]
+    assert not left_after([refused, larger, *spared], refused, error, Scope.ACCOUNT)

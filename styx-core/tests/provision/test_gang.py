@@ -109,6 +109,27 @@ def test_lost_reply_is_adopted_as_soon_as_all_are_listed() -> None:
     assert isinstance(action, Ready)
 
 
+def test_a_cloud_that_loses_every_reply_is_left_with_its_words() -> None:
+    lost = AmbiguousError("it says 500", settle_s=10, vendor=VendorDetail(code="E500"))
+    state, now = gang(), START
+    state = replace(state, deadline=START + 10 * TROUBLE_S, limit=START + 10 * TROUBLE_S)
+    while True:
+        state, action = decide(state, Raised(lost), now)
+        if isinstance(action, Fail):
+            break
+        state, action = decide(state, Listed(()), now + 11)
+        assert isinstance(action, Create)
+        now += 12
+    assert TROUBLE_S < now - START < TROUBLE_S + 20
+    assert isinstance(action.error, DriverError)
+    assert action.error.vendor.code == "E500"
+    assert "it says 500" in str(action.error)
+    state, _ = decide(gang(), Raised(lost), START)
+    state, _ = decide(state, Listed((node(0),)), START + 5)  # some of the gang came
+    state, action = decide(state, Raised(lost), START + TROUBLE_S + 50)
+    assert action == List()
+
+
 def test_transient_waits_as_asked_then_gives_up_at_the_deadline() -> None:
     error = TransientError("busy", retry_after_s=30)
     assert decide(gang(), Raised(error), START)[1] == Create(30)

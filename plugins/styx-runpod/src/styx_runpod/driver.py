@@ -272,6 +272,12 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, HasZones, ReportsQuota
     def _rent(self, request: NodeRequest, rank: int) -> Node:
         place, settings = request.place, self.config
         default = GPU_IMAGE if request.offer.accelerator_count > 0 else CPU_IMAGE
+        if request.image is None and request.offer.accelerator_vendor == "amd":
+            raise UnsupportedError(
+                f"the usual image drives no GPU of AMD, such as {request.offer.accelerator_name}",
+                hint="name one for ROCm in the task, such as `image_id: docker:rocm/pytorch`",
+                scope=Scope.OFFER,
+            )
         image = request.image.ref if request.image is not None else default
         pod = pods.spec(request, rank, image=image, protocol=settings.port_protocol, keep_home=settings.keep_home)
         if request.offer.market is Market.BID:

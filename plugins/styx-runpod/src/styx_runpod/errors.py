@@ -24,6 +24,7 @@ CONFLICT: Final = "Conflict"
 WORDS: Final[Mapping[str, type[CloudError]]] = {
     "no longer any instances available": CapacityError,
     "no instances currently available": CapacityError,
+    "does not have the resources": CapacityError,  # "This machine ... to deploy your pod"
     "not enough free": CapacityError,  # "... GPUs on the host machine to start this pod"
     "supply_constraint": CapacityError,
     "not enough balance": BalanceError,
@@ -54,12 +55,21 @@ CREATE_ERRORS: Final[Mapping[str, type[CloudError]]] = {
 """Of a create."""
 
 
+INTERNAL: Final = "INTERNAL_SERVER_ERROR"
+"""GraphQL's code of nearly all refusals. With none of the sentences above it is a failure of RunPod's own."""
+
+
 def classify(failure: Failure) -> type[CloudError] | None:
     """What the sentence says, before the title is believed."""
-    said = f"{failure.code} {failure.message}".lower()
-    return next((kind for words, kind in WORDS.items() if words in said), None)
+    return _said(failure) or (TransientError if failure.code == INTERNAL else None)
 
 
 def classify_create(failure: Failure) -> type[CloudError] | None:
     """Of a create, which has no idempotency token: a pod may exist behind a failure of RunPod's own."""
-    return classify(failure) or (AmbiguousError if failure.status >= 500 else None)
+    own = failure.status >= 500 or failure.code == INTERNAL
+    return _said(failure) or (AmbiguousError if own else None)
+
+
+def _said(failure: Failure) -> type[CloudError] | None:
+    said = f"{failure.code} {failure.message}".lower()
+    return next((kind for words, kind in WORDS.items() if words in said), None)

@@ -97,7 +97,7 @@ def _left_after(
     """What to try next: planned anew, without anything that a refusal of this launch reaches."""
     if replan is not None:
         try:
-            blocked = [failover.block_of(each.choice, each.scope) for each in refused]
+            blocked = [failover.reach(each.choice, each.error, each.scope) for each in refused]
             left, _ = _fitting(replan(list(dict.fromkeys(blocked))), wanted)
         except NoPlaceLeft:
             return []
@@ -105,7 +105,7 @@ def _left_after(
             claim.world.hub.report(f"planned with what was known before: {error.message}")
     rest: Sequence[Choice] = left
     for each in refused:
-        rest = failover.remaining(rest, each.choice, each.scope)
+        rest = failover.left_after(rest, each.choice, each.error, each.scope)
     return list(rest)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from styx.errors import CloudError, DeadlineExceeded, Scope, StyxError
-from styx.optimizer.failover import block_of, remaining, survives
+from collections.abc import Sequence
 
-__all__ = ["block_of", "remaining", "scope_of", "survives"]
+from styx.errors import CloudError, DeadlineExceeded, QuotaError, Scope, StyxError
+from styx.optimizer.failover import block_of, remaining, survives
+from styx.optimizer.problem import Choice, Selector
+
+__all__ = ["left_after", "reach", "remaining", "scope_of", "survives"]
 
 
 def scope_of(error: StyxError) -> Scope | None:
@@ -15,3 +18,27 @@ def scope_of(error: StyxError) -> Scope | None:
     if isinstance(error, DeadlineExceeded):
         return Scope.ZONE
     return None
+
+
+def reach(refused: Choice, error: StyxError, scope: Scope) -> Selector:
+    """What a failure blocks.
+
+    Quotas of a region count machines by kind: its other accelerators, and its other market, have quotas of their own.
+    """
+    block = block_of(refused, scope)
+    if not _is_of_a_kind(error, scope):
+        return block
+    offer = refused.offer
+    return block.model_copy(update={"accelerator": offer.accelerator_name, "market": offer.market.value})
+
+
+def left_after(choices: Sequence[Choice], refused: Choice, error: StyxError, scope: Scope) -> tuple[Choice, ...]:
+    """The choices that a failure does not reach, in their order."""
+    if not _is_of_a_kind(error, scope):
+        return remaining(choices, refused, scope)
+    block = reach(refused, error, scope)
+    return tuple(one for one in choices if one != refused and not block.covers(one.place, one.offer))
+
+
+def _is_of_a_kind(error: StyxError, scope: Scope) -> bool:
+    return isinstance(error, QuotaError) and scope is Scope.REGION

@@ -22,7 +22,8 @@ from styx.errors import (
 )
 
 TROUBLE_S = 300.0
-"""How long a cloud may answer with nothing but transient errors before the next place is tried."""
+"""How long a cloud may answer with nothing but transient errors, or lose the reply to every create, before the next
+place is tried."""
 LONGEST_BACKOFF_S = 20.0
 """Longest pause that we choose ourselves between two such answers; the cloud may ask for more."""
 
@@ -39,6 +40,7 @@ class Gang:
         settle_until: Set after a lost reply: until then the listing is asked, before anything is made again.
         trouble_since: Unix time of the first of an unbroken row of transient errors.
         troubles: How many there were.
+        lost: The first of an unbroken row of lost replies after which no machine was seen, and its Unix time.
     """
 
     count: int
@@ -48,6 +50,7 @@ class Gang:
     settle_until: float | None = None
     trouble_since: float | None = None
     troubles: int = 0
+    lost: tuple[AmbiguousError, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def decide(gang: Gang, seen: Seen, now: float) -> tuple[Gang, Action]:
         return gang, Create()
     if isinstance(seen, Raised):
         return _after_error(gang, seen.error, now)
-    gang = replace(gang, trouble_since=None, troubles=0)
+    gang = replace(gang, trouble_since=None, troubles=0, lost=None if seen.nodes else gang.lost)
     if isinstance(seen, Listed) and len(seen.nodes) < gang.count:
         if gang.settle_until is not None and now < gang.settle_until:
             return gang, List(gang.poll_s)
@@ -122,11 +125,21 @@ def decide(gang: Gang, seen: Seen, now: float) -> tuple[Gang, Action]:
 
 def _after_error(gang: Gang, error: StyxError, now: float) -> tuple[Gang, Action]:
     if isinstance(error, AmbiguousError):
-        settled = now + error.settle_s
-        return replace(gang, settle_until=settled, deadline=max(gang.deadline, settled + gang.poll_s)), List()
+        return _after_lost_reply(gang, error, now)
     if isinstance(error, TransientError):
         return _after_trouble(gang, error, now)
     return gang, Fail(error)
+
+
+def _after_lost_reply(gang: Gang, error: AmbiguousError, now: float) -> tuple[Gang, Action]:
+    """Look for the machines first; a cloud that loses every reply and shows no machine is left."""
+    first, since = gang.lost or (error, now)
+    if now - since > TROUBLE_S:
+        words = f"for {now - since:.0f} s the cloud's every answer to a create was lost, and no machine appeared"
+        return gang, Fail(DriverError(f"{words}: {first.message}", vendor=first.vendor))
+    settled = now + error.settle_s
+    deadline = max(gang.deadline, settled + gang.poll_s)
+    return replace(gang, settle_until=settled, deadline=deadline, lost=(first, since)), List()
 
 
 def _after_trouble(gang: Gang, error: TransientError, now: float) -> tuple[Gang, Action]:

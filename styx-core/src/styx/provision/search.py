@@ -54,7 +54,7 @@ class Search:
         """Ranked choices over all enabled clouds, best first.
 
         Args:
-            blocked: What refused in this launch. Each single offer lets one more of its place compete.
+            blocked: What refused in this launch. Each kind of offer lets one more of its place compete.
 
         Raises:
             NoPlaceLeft: Nothing fits; the message says which requirement kills it.
@@ -64,7 +64,7 @@ class Search:
         _refuse_unexecuted(self._world, self._task, self.market.places)
         plan = self._by_plugin(blocked)
         if plan is None:
-            self.market.look_for(sum(each.instance_type is not None for each in blocked))
+            self.market.look_for(sum(bool(each.instance_type or each.market) for each in blocked))
             plan = self._best(self.problem.model_copy(update={"blocked": tuple(blocked)}))
         if not plan.choices:
             raise NoPlaceLeft(_why_nothing(plan), hint=planning.few_enabled(self.market.places))
