@@ -106,8 +106,7 @@ def judged(problem, picks):
         score += own
         for wish in problem.preferences:
             if wish.where.covers(place, row):
-                full = row.usd_per_hour * task.num_nodes
-                score += (wish.usd_per_hour * task.num_nodes + wish.fraction * full) * hours
+                score += (wish.usd_per_hour * task.num_nodes + wish.fraction * rate) * hours
     before = {n: [] for n in number.values()}
     for edge in problem.edges:
         source, target = number[edge.source], number[edge.target]

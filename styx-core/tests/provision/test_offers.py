@@ -34,7 +34,7 @@ def gather(*alternatives: Requirement) -> tuple[list[CatalogRow], Mine]:
     world: Any = SimpleNamespace(
         cloud=lambda _: cloud, observe=lambda _: None, hub=SimpleNamespace(report=lambda _: None)
     )
-    rows, _ = offers.gather(world, [Place(cloud="mine", account="a", region="lab")], alternatives, 1)
+    rows, _ = offers.gather(world, [Place(cloud="mine", account="a", region="lab")], alternatives, [1])
     return rows, cloud
 
 

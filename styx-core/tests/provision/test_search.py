@@ -290,6 +290,21 @@ def test_the_size_that_was_not_asked_for_is_told(sized):
     assert pool.details.losers == ()
 
 
+@pytest.mark.parametrize("assumed", [(), ("do", "ibm")])
+def test_a_task_of_one_node_may_go_where_its_neighbour_of_several_may_not(private_clouds, assumed):
+    alone = DRIVER.replace('ports="any_time"', 'multi_node=False, ports="any_time"')
+    client = private_clouds(
+        {
+            "do": alone.format(name="do", title="Do", regions={"nyc3": 0.1}, kinds=6),
+            "ibm": DRIVER.format(name="ibm", title="Ibm", regions={"us-south": 1.0}, kinds=1),
+        }
+    )
+    jobs = [Task.from_dict({"name": f"of-{nodes}", "run": "true", "num_nodes": nodes}) for nodes in (1, 2)]
+    for tasks in (jobs, jobs[::-1]):
+        planned = client.optimize(tasks, options=OptimizeOptions(assume_enabled=assumed)).tasks
+        assert {each.name: each.cloud for each in planned} == {"of-1": "do", "of-2": "ibm"}
+
+
 def test_a_task_of_several_keeps_its_own_defaults(sized):
     def job(name, **placement):
         return Task.from_dict({"name": name, "run": "true", "resources": {"infra": "ibm"},

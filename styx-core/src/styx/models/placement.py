@@ -44,8 +44,8 @@ class Wish(Where):
 
     usd_per_hour: Annotated[float, BeforeValidator(amount(unit="US dollars"))] = 0.0
     """Added to the price of each machine."""
-    percent: Annotated[float, BeforeValidator(amount())] = 0.0
-    """Of its own price, added to it."""
+    percent: Annotated[float, BeforeValidator(amount(at_least=-100))] = 0.0
+    """Of what is paid for it, added to that; -100 makes it count as free."""
     why: Text = "it was wished so"
     """For explanations."""
 

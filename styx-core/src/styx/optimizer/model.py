@@ -313,7 +313,7 @@ def _choices(
         site, home, moved, moving_ms = spot
         hours = hours_on(task, row) if task.hours_on else task.hours
         ms = round(hours * 3_600_000) + moving_ms
-        wish = sum(each.penalty(rate, nodes) for each in wishes if each.where.covers(place, row)) if wishes else 0.0
+        wished = [each for each in wishes if each.where.covers(place, row)] if wishes else ()
         for free, uses in shares.variants(task, offers, index):
             if limits and any(use > limit.most for use, limit in zip(uses, limits, strict=True)):
                 continue
@@ -321,6 +321,7 @@ def _choices(
                 continue  # what it would cost beyond the reservation is not known
             paid = rate * (nodes - free) / nodes
             usd = paid * hours + moved
+            wish = sum([each.penalty(paid, nodes) for each in wished]) if wished else 0.0
             made.append((index, site, home, usd, usd + wish * hours, ms, rank, paid, uses))
     return Choices(*map(list, zip(*made, strict=True)))
 

@@ -58,13 +58,13 @@ class Preference(Value):
     where: Selector
     usd_per_hour: float = 0.0
     """For each node."""
-    fraction: float = 0.0
-    """Of the offer's own price, on top."""
+    fraction: float = Field(default=0.0, ge=-1.0)
+    """Of what is paid for the offer, on top: nothing for what is reserved. Below -1 the dearest would win."""
     why: str = ""
     """For explanations."""
 
     def penalty(self, usd_per_hour: float | None, num_nodes: int) -> float:
-        """US dollars per hour for all nodes of an offer of that price."""
+        """US dollars per hour for all nodes of an offer for which so much is paid."""
         return self.usd_per_hour * num_nodes + self.fraction * (usd_per_hour or 0.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from styx.driver import CatalogRow, Cloud, FeatureSet, OfferQuery, Place, QuotesLive
@@ -26,7 +27,7 @@ def gather(
     world: World,
     places: Sequence[Place],
     alternatives: Sequence[Requirement],
-    num_nodes: int,
+    node_counts: Collection[int],
     *,
     keep: Collection[str] = (),
     apart: Collection[str] = (),
@@ -41,7 +42,7 @@ def gather(
         world: Plugins and the catalog.
         places: Where machines may be made.
         alternatives: Of the task.
-        num_nodes: Of the cluster.
+        node_counts: Of the clusters that ask for them; offers are there for each.
         keep: See `styx.catalog.query.Catalog.candidates`.
         apart: The same.
         more: How many offers to look for in each place beside the cheapest few: as many as were refused.
@@ -63,7 +64,7 @@ def gather(
             world.hub.report(f"{cloud.display_name} gave no offers: {error.message}")
     if kept:
         try:
-            rows += _from_catalog(world, kept, alternatives, num_nodes, keep, apart, more=more)
+            rows += from_catalog(world, kept, alternatives, node_counts, keep, apart, more=more)
         except StyxError as error:
             failure = failure or error
             world.hub.report(f"no catalog could be read: {error.message}")
@@ -87,24 +88,25 @@ def query(alternatives: Sequence[Requirement]) -> OfferQuery:
     )
 
 
-def _from_catalog(
+def from_catalog(
     world: World,
     places: Sequence[Place],
     alternatives: Sequence[Requirement],
-    num_nodes: int,
+    node_counts: Collection[int],
     keep: Collection[str],
     apart: Collection[str],
     *,
-    more: int,
+    more: int = 0,
 ) -> list[CatalogRow]:
+    """The catalog's part of `gather`, for places of any cloud that has one."""
     from styx.catalog.query import PER_PLACE
 
     catalog = world.catalog()
     per_place = ALL if world.hub.amends_offers() else PER_PLACE + more
     found: dict[int, CatalogRow] = {}
-    for wanted in alternatives:
-        rows = catalog.candidates(wanted, places, num_nodes=num_nodes, per_place=per_place, keep=keep, apart=apart)
-        rows = rows or catalog.near_misses(wanted, places, num_nodes=num_nodes)
+    for wanted, nodes in product(alternatives, node_counts):
+        rows = catalog.candidates(wanted, places, num_nodes=nodes, per_place=per_place, keep=keep, apart=apart)
+        rows = rows or catalog.near_misses(wanted, places, num_nodes=nodes)
         found.update((id(row), row) for row in rows)  # the catalog hands out one object for one offer
     return list(found.values())
 

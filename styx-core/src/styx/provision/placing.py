@@ -169,7 +169,7 @@ class Market:
 
     def __init__(self, world: World, tasks: Sequence[GraphTask], options: OptimizeOptions) -> None:
         self._world = world
-        self._nodes = max(task.num_nodes for task in tasks)
+        self._nodes = tuple({task.num_nodes > 1: task.num_nodes for task in tasks}.values())  # one, several, or both
         self._keep, self._apart = steered(world, options, tasks)
         self._assumed = tuple(dict.fromkeys(options.assume_enabled))
         self._features: dict[str, FeatureSet] = {}
@@ -192,17 +192,14 @@ class Market:
         """Rows that answer a requirement, or come near where none does."""
         if wanted not in self._rows:
             if self._assumed:
-                catalog = self._world.catalog()
-                rows = catalog.candidates(
-                    wanted, self.places, num_nodes=self._nodes, keep=self._keep, apart=self._apart
+                rows = offers.from_catalog(
+                    self._world, self.places, [wanted], self._nodes, self._keep, self._apart, more=self._more
                 )
-                rows = rows or catalog.near_misses(wanted, self.places, num_nodes=self._nodes)
             else:
                 rows, features = offers.gather(
                     self._world, self.places, [wanted], self._nodes, keep=self._keep, apart=self._apart, more=self._more
                 )
                 self._features.update(features)
-            rows = list(rows)
             self._world.hub.amend_offers(offers.query([wanted]), rows)
             self._rows[wanted] = rows
         return self._rows[wanted]

@@ -118,7 +118,7 @@ class Search:
 
     def _why_not(self, cloud: str, wanted: Requirement) -> str | None:
         places = [place for place in self.market.places if place.cloud == cloud]
-        rows, _ = offers.gather(self._world, places, [wanted], self.problem.tasks[0].num_nodes)
+        rows, _ = offers.gather(self._world, places, [wanted], [self.problem.tasks[0].num_nodes])
         checks = all_checks(wanted, self.problem.tasks[0].num_nodes, self.market.features)
         if not rows or any(all(check.passes(row) for check in checks) for row in rows):
             return None
