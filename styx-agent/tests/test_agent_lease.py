@@ -155,6 +155,15 @@ def test_action_none_only_says_so(node, until):
     until(lambda: not node.processes())  # and it is judged again
 
 
+def test_an_age_counts_by_the_nodes_clock_whatever_that_of_the_client_says():
+    limits = {"max_age_s": 7200, "born_at": 1.0, "action": "down"}
+    assert lease.parse(limits, now=50_000.0)["born_at"] == 1.0
+    held = lease.parse({**limits, "age_s": 60}, now=50_000.0)
+    assert held["born_at"] == 49_940.0
+    seen = lease.Observation(50_000.0, 0, True, False, 0, 0, 0, None)
+    assert lease.decide(held, seen)[::2] == (57_140.0, False)
+
+
 def test_a_reader_of_the_last_output_holds_idleness_off_for_a_moment():
     held = {"idle_s": 0.0, "wait_for": "jobs"}
     seen = lease.Observation(1000.0, 0, False, False, 990.0, 0, 0, None)

@@ -59,7 +59,7 @@ class Keeper:
         Raises:
             Fault: It is wrong, and the old one stays.
         """
-        parsed = lease.parse(params)
+        parsed = lease.parse(params, time.time())
         with self._lock:
             self._lease = parsed
             self._set_at = self._renewed_at = time.time()

@@ -92,8 +92,8 @@ def _dead_man(lease: Lease, seen: Observation) -> tuple[float, str] | None:
     return seen.renewed_at + lease["dead_man_s"], "no sign of its owner for %g s" % lease["dead_man_s"]
 
 
-def parse(params: dict[str, Any]) -> Lease:
-    """The Lease in the params of `lease.set`.
+def parse(params: dict[str, Any], now: float) -> Lease:
+    """The Lease in the params of `lease.set`, which comes at `now` by the node's clock.
 
     Raises:
         Fault: A field is wrong.
@@ -102,7 +102,8 @@ def parse(params: dict[str, Any]) -> Lease:
     lease: Lease = {
         name: fields.number(name, None) for name in ("idle_s", "max_age_s", "max_usd", "usd_per_hour", "dead_man_s")
     }
-    lease["born_at"] = fields.number("born_at", None)
+    age_s = fields.number("age_s", None)
+    lease["born_at"] = fields.number("born_at", None) if age_s is None else now - age_s
     if lease["born_at"] is None and (lease["max_age_s"] is not None or lease["max_usd"] is not None):
         raise bad("lease.set: 'max_age_s' and 'max_usd' need 'born_at'")
     lease["wait_for"] = fields.one_of("wait_for", WAIT_FOR, "jobs")

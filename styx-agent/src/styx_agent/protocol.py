@@ -93,7 +93,8 @@ class Lease(TypedDict, total=False):
     `ending` is true when it has run out: the node ends itself, or waits for somebody to end it if its action is `none`.
 
     All times in seconds; None switches that limit off. `idle_s` is judged by rank 0 (no job pending, setting up or
-    running; `wait_for` = `jobs`, `jobs_and_ssh` or `none`); `max_age_s` counts from `born_at`; `max_usd` uses
+    running; `wait_for` = `jobs`, `jobs_and_ssh` or `none`); `max_age_s` counts from `born_at`, or, where `age_s` is
+    given, from so long ago by the node's own clock, which may be far from the client's; `max_usd` uses
     `usd_per_hour`; `dead_man_s` is judged by every node: no `lease.renew` by a client for that long ends the node,
     jobs or not. `action` is `stop` or `down`; `actions` holds the self action for each.
     """
@@ -104,6 +105,7 @@ class Lease(TypedDict, total=False):
     usd_per_hour: Optional[float]
     dead_man_s: Optional[float]
     born_at: float
+    age_s: float
     wait_for: str
     action: str
     actions: Dict[str, SelfAction]

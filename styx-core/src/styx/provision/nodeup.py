@@ -134,6 +134,7 @@ def set_lease(world: World, row: ClusterRow, ups: Sequence[Up], *, least_idle_s:
             "wait_for": limits.get("wait_for", "jobs_and_ssh"),
             "action": action,
             "born_at": row.created_at.timestamp(),
+            "age_s": max(0.0, world.timestamp() - row.created_at.timestamp()),
             "usd_per_hour": row.usd_per_hour,
             "actions": {name: _as_wire(driver.self_action(up.node, name)) for name in ("stop", "down")},
         }
