@@ -167,6 +167,8 @@ def test_notes_on_leases() -> None:
     billing = SelfEnd(kind="poweroff", stops_billing=False)
     good = SelfEnd(kind="poweroff", stops_billing=True)
     assert leases.notes({}, "X", "stop", good, free=True) == ()
+    assert "gives them back" in leases.notes(limited, "X", "down", good, free=True)[0]
+    assert leases.notes({**limited, "action": "down"}, "X", "down", good, free=True) == ()
     assert "no lease" in leases.notes({}, "X", "stop", good, free=False)[0]
     assert leases.notes(limited, "X", "stop", good, free=False) == ()
     assert "removes them" in leases.notes(limited, "X", "down", good, free=False)[0]

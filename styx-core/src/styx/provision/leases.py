@@ -58,7 +58,9 @@ def notes(
         free: The machines cost nothing.
     """
     if free:
-        return ()
+        ends_all = is_limited(lease) and action == "down" and (lease.get("action") or "stop") == "stop"
+        given_back = "these machines cannot be stopped: at its end the lease gives them back, as `styx down` does"
+        return (given_back,) if ends_all else ()
     if not is_limited(lease):
         return (f"no lease: machines at {cloud} run, and cost money, until `styx down`",)
     told = []
