@@ -12,7 +12,7 @@ from styx.driver import NodeRequest, SshFailed
 from styx.driver import Ssh as SshReach
 from styx.transport.agent import ensure_agent
 from styx.transport.agentfile import agent_file
-from styx.transport.base import Unusable, write_all
+from styx.transport.base import NodeGone, Unusable, write_all
 from styx.transport.revive import boot_script
 from styx.transport.ssh import keys
 from styx.userdata import cloud_config
@@ -117,6 +117,22 @@ def test_a_host_without_python_is_unusable_until_one_is_put_there(boot, client, 
     connection = ensure_agent(node, KEY, 0, agent)
     assert node.python == "/root/.styx-agent/python/bin/python3"
     connection.shutdown()
+
+
+def test_an_agent_that_was_removed_is_not_begun_again_by_a_connection_that_heals(boot, client, agent):
+    host = boot()
+    node = client.transport(reach(host), f"{KEY}/0")
+    with pytest.raises(NodeGone, match="has no agent"):
+        ensure_agent(node, KEY, 0, agent, anew=False)
+    connection = ensure_agent(node, KEY, 0, agent)
+    state = f"/root/.styx-agent/{KEY}/0"
+    assert host.run(["sh", "-c", f"pkill -9 -f [s]upervise; sleep 0.2; mv {state}/*.pyz /srv"]).returncode == 0
+    assert connection.call("node.info", {})  # it died, and was one of another version: it is revived
+    host.run(["sh", "-c", f"python3 -I -S {state}/*.pyz stop --state {state}; rm -rf /root/.styx-agent"])
+    with pytest.raises(NodeGone, match="has no agent"):
+        connection.call("node.info", {})
+    assert host.run(["ls", "/root/.styx-agent"]).returncode != 0
+    assert host.run(["pgrep", "-f", "supervise"]).returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -227,9 +227,9 @@ def test_a_line_that_stays_silent_is_replaced(node: Nodes, agent: AgentFile, mon
     opened: list[str] = []
     real = transport.launch
 
-    def launch(program, verb, identity):
+    def launch(program, verb, identity, *, anew):
         opened.append(verb)
-        return transport.open(("sleep", "60")) if len(opened) == 1 else real(program, verb, identity)
+        return transport.open(("sleep", "60")) if len(opened) == 1 else real(program, verb, identity, anew=anew)
 
     monkeypatch.setattr(transport, "launch", launch)
     connection = ensure_agent(transport, KEY, 0, agent)

@@ -296,7 +296,7 @@ def bring_up(claim: Claim, op: str, seconds: dict[str, float]) -> list[Up]:
     world, row = claim.world, claim.row()
     with step(world, row.key, op, "reach", f"{row.num_nodes} node{'s' if row.num_nodes > 1 else ''}", seconds):
         deadline_s = world.config.launch.ready_timeout or nodeup.REACH_DEADLINE_S
-        ups = in_parallel(lambda node: nodeup.connect(world, node, deadline_s=deadline_s), row.nodes)
+        ups = in_parallel(lambda node: nodeup.connect(world, node, deadline_s=deadline_s, anew=True), row.nodes)
     try:
         with step(world, row.key, op, "bootstrap", "", seconds):
             nodeup.configure(world, row, ups)

@@ -59,8 +59,10 @@ def way_to(world: World, node: Node) -> Transport:
     return make_transport(reach, world.hub.make_transport, instance=instance, logins=world.hub.ssh.logins)
 
 
-def connect(world: World, node: Node, *, deadline_s: float = 30.0) -> Up:
+def connect(world: World, node: Node, *, deadline_s: float = 30.0, anew: bool = False) -> Up:
     """A way to the node and its agent, started if it isn't running. Tried again until the deadline.
+
+    An agent is begun `anew` by launches and starts only: a machine that was given back belongs to others.
 
     Raises:
         Unreachable: It did not answer in time; the message is the last diagnosis.
@@ -74,7 +76,7 @@ def connect(world: World, node: Node, *, deadline_s: float = 30.0) -> Up:
     while True:
         transport = way_to(world, node)
         try:
-            return Up(node, transport, ensure_agent(transport, node.cluster, node.rank, agent))
+            return Up(node, transport, ensure_agent(transport, node.cluster, node.rank, agent, anew=anew))
         except (Unreachable, DeadlineExceeded) as error:
             transport.close()
             foreign = isinstance(error, SshFailed) and error.reason == "host_key"

@@ -22,7 +22,16 @@ from styx.errors import (
     WrongState,
 )
 from styx.transport.agentfile import AgentFile
-from styx.transport.base import CANNOT_WRITE, MISSING_FILE, ROOM, Channel, NodeGone, Transport, Unusable, write_all
+from styx.transport.base import (
+    CANNOT_WRITE,
+    MISSING_FILE,
+    ROOM,
+    Channel,
+    NodeGone,
+    Transport,
+    Unusable,
+    write_all,
+)
 from styx_agent import protocol
 
 _READ_BYTES = 1 << 16
@@ -294,9 +303,18 @@ class AgentConnection:
 
 
 def ensure_agent(
-    transport: Transport, key: str, rank: int, agent: AgentFile, *, patience_s: float = 30.0, start_s: float = 30.0
+    transport: Transport,
+    key: str,
+    rank: int,
+    agent: AgentFile,
+    *,
+    anew: bool = True,
+    patience_s: float = 30.0,
+    start_s: float = 30.0,
 ) -> AgentConnection:
     """The agent `<key>/<rank>` on the node, installed and started if it is not there, connected and greeted.
+
+    Without `anew` it must have been there before: see `Transport.launch`.
 
     A warm node costs one command. A new one costs a refused command, one file and one command more, or that one command
     where the transport puts the file with it. An agent that was ended on purpose is started again here, but never by
@@ -306,7 +324,7 @@ def ensure_agent(
         Unreachable: The node does not answer, or the agent cannot start there; the message carries what it said.
         ProtocolMismatch: The node's agent and this client have no protocol version in common.
     """
-    launch = _Launch(transport, key, rank, agent, start_s)
+    launch = _Launch(transport, key, rank, agent, start_s, anew)
     connection = AgentConnection(launch.connect, launch.who, patience_s=patience_s)
     try:
         connection.adopt(launch.first())
@@ -320,12 +338,13 @@ def ensure_agent(
 class _Launch:
     """The commands that install, start and reach one agent."""
 
-    def __init__(self, transport: Transport, key: str, rank: int, agent: AgentFile, start_s: float) -> None:
+    def __init__(self, transport: Transport, key: str, rank: int, agent: AgentFile, start_s: float, anew: bool) -> None:
         self.who = f"rank {rank} of {key}"
         self._transport = transport
         self._agent = agent
         self._name = (key, rank)
         self._start_s = start_s
+        self._anew = anew
         self._identity = ("--key", key, "--rank", str(rank), "--timeout", f"{start_s:g}")
 
     @property
@@ -333,17 +352,17 @@ class _Launch:
         """Where the program lies on the node."""
         return f"{self._transport.agent_state}/{self._agent.name}"
 
-    def _channel(self, verb: str) -> Channel:
-        return self._transport.launch(self._agent, verb, self._identity)
+    def _channel(self, verb: str, *, anew: bool) -> Channel:
+        return self._transport.launch(self._agent, verb, self._identity, anew=anew)
 
-    def connect(self) -> AgentClient:
-        """Reach the agent, revived by the node itself if it died.
+    def connect(self, *, anew: bool = False) -> AgentClient:
+        """Reach the agent, revived by the node itself if it died; where it was removed, only begun `anew`.
 
         A line that stays silent for a while is replaced: it may be half open, and another one is cheap.
         """
         deadline = time.monotonic() + self._start_s
         while True:
-            client = AgentClient(self._channel("connect"), self.who)
+            client = AgentClient(self._channel("connect", anew=anew), self.who)
             left_s = max(0.1, deadline - time.monotonic())
             try:
                 hello = client.hello(timeout_s=min(left_s, _HELLO_S))
@@ -369,21 +388,21 @@ class _Launch:
     def first(self) -> AgentClient:
         """Reach the agent, whatever it takes: its file, then its start."""
         try:
-            return self.connect()
+            return self.connect(anew=self._anew)
         except _NotUp as failure:
             if failure.bridge_code == MISSING_FILE:
                 self._transport.put(self._agent.read_for(self._transport.code_magic), self.path, mode=0o600)
         try:
-            return self.connect()
+            return self.connect(anew=self._anew)
         except _NotUp as failure:
             if failure.bridge_code is None:
                 raise
         self._start()
-        return self.connect()
+        return self.connect(anew=self._anew)
 
     def _start(self) -> None:
         """Also one that was ended on purpose."""
-        channel = self._channel("start")
+        channel = self._channel("start", anew=self._anew)
         watchdog = threading.Timer(self._start_s + 10.0, channel.close)
         watchdog.daemon = True
         watchdog.start()

@@ -84,6 +84,12 @@ ROOM = "the home folder on the node must be writable, and have some room"
 _LAUNCH = '[ -f "$1" ] || exit 96; shift; exec "$@"'
 
 
+def no_agent(who: str) -> NodeGone:
+    """For a node that has no agent of ours."""
+    said = f"{who} has no agent: its lease is over, or its launch has not come that far"
+    return NodeGone(said, hint="`styx status --refresh` tells more")
+
+
 class Transport(ABC):
     """A way to one node. Safe to use from several threads; every call has a deadline.
 
@@ -119,7 +125,14 @@ class Transport(ABC):
     def interactive(self, argv: Sequence[str]) -> int:
         """Give the user's terminal to a command on the node (a login shell for no arguments); returns its exit code."""
 
-    def launch(self, program: AgentProgram, verb: str, identity: Sequence[str]) -> Channel:
+    def launch(
+        self,
+        program: AgentProgram,
+        verb: str,
+        identity: Sequence[str],
+        *,
+        anew: bool = True,  # noqa: ARG002 - here
+    ) -> Channel:
         """Start a verb of the agent's program with this node's folders.
 
         The command ends with `MISSING_FILE` where the program is not on the node; a transport that can put it there
@@ -129,6 +142,9 @@ class Transport(ABC):
             program: The agent's file.
             verb: `connect` or `start`.
             identity: Further arguments.
+            anew: An agent may be begun where there is none. False when one that ran is looked for: a node without one
+                has ended itself, and may be somebody else's by now. Transports to machines that outlive a cluster then
+                raise `NodeGone`.
         """
         path = f"{self.agent_state}/{program.name}"
         where = ("--state", self.agent_state, "--home", self.home)

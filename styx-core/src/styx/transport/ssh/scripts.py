@@ -20,11 +20,12 @@ _FIND = (
 PROBE = f"""{_FIND}printf '%s\\n' {MARK} "$h" "$p" "$s\""""
 """Prints the mark, then home, Python (empty: none) and the folder of agents."""
 
-LAUNCH = (
-    f'{PROBE}; [ -n "$p" ] || exit 97; n=$1; f=$2; c=$3; v=$4; shift 4; STYX_NODE=$n; export STYX_NODE; '
-    'exec "$p" -I -S -c "$c" "$s/$n/$f" "$v" --state "$s/$n" --home "$h" "$@"'
-)
+_NAMED = f'{PROBE}; [ -n "$p" ] || exit 97; n=$1; f=$2; c=$3; v=$4; shift 4; STYX_NODE=$n; export STYX_NODE; '
+_RUN = 'exec "$p" -I -S -c "$c" "$s/$n/$f" "$v" --state "$s/$n" --home "$h" "$@"'
+LAUNCH = _NAMED + _RUN
 """Arguments: instance, name of the agent's program, `RECEIVE`, verb, the verb's own arguments."""
+REJOIN = f'{_NAMED}[ -d "$s/$n" ] || exit 96; {_RUN}'
+"""The same, where the instance must be there already. Its program may be one of another version."""
 
 PUT = 'mkdir -p "${1%/*}" && umask 077 && cat > "$1.$3" && chmod "$2" "$1.$3" && mv -f "$1.$3" "$1"'
 """Arguments: path, mode, a word to make a temporary name of."""

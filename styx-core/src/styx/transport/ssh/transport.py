@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 
 from styx.driver import Ssh
 from styx.errors import DeadlineExceeded, LocalIOError, Unreachable
-from styx.transport.base import CANNOT_WRITE, ROOM, AgentProgram, Completed, Transport, Unusable, write_all
+from styx.transport.base import (
+    CANNOT_WRITE,
+    MISSING_FILE,
+    ROOM,
+    AgentProgram,
+    Completed,
+    Transport,
+    Unusable,
+    no_agent,
+    write_all,
+)
 from styx.transport.ssh import scripts
 from styx.transport.ssh.channel import SshChannel, command_line
 from styx.transport.ssh.logins import Logins
@@ -117,14 +127,16 @@ class SshTransport(Transport):
         if done.exit_code:
             raise LocalIOError(f"cannot write {path} on {self.route[-1]}: {last_line(done.stderr)}")
 
-    def launch(self, program: AgentProgram, verb: str, identity: Sequence[str]) -> SshChannel:
+    def launch(self, program: AgentProgram, verb: str, identity: Sequence[str], *, anew: bool = True) -> SshChannel:
         """Find a Python, put the program if it is missing, and start it: one command, for a node seen the first time.
 
         Raises:
-            Unusable: There is no Python.
+            NodeGone: There is no such agent, and none is to be begun.
+            Unusable: There is no Python, or the program cannot be written.
             Unreachable: The node runs no `sh`, or does not answer.
         """
-        argv = ("sh", "-c", scripts.LAUNCH, "sh", self._instance, program.name, scripts.RECEIVE, verb, *identity)
+        script = scripts.LAUNCH if anew else scripts.REJOIN
+        argv = ("sh", "-c", script, "sh", self._instance, program.name, scripts.RECEIVE, verb, *identity)
         channel = self._logins.open(self.route, self._instance, command_line(argv))
         try:
             self._greet(channel, program)
@@ -159,8 +171,11 @@ class SshTransport(Transport):
             raise self._not_put(channel, lines.problem())
 
     def _not_put(self, channel: SshChannel, problem: str) -> Unreachable:
-        if channel.wait(PROBE_S) == CANNOT_WRITE:
+        code = channel.wait(PROBE_S)
+        if code == CANNOT_WRITE:
             return Unusable(f"{self.route[-1]}: {problem}", hint=ROOM)
+        if code == MISSING_FILE:
+            return no_agent(str(self.route[-1]))
         return Unreachable(f"{self.route[-1]}: the agent's program did not start: {problem}")
 
     def interactive(self, argv: Sequence[str]) -> int:
