@@ -265,7 +265,9 @@ def bounds(draw, count):
         extra["together"] = (tuple(sorted(members)),)
     if draw(chance):
         extra["preferences"] = (
-            Preference(where=Selector(cloud="acme"), usd_per_hour=draw(st.sampled_from((-0.5, 0.75))), fraction=0.1),
+            Preference(
+                where=Selector(cloud="acme"), usd_per_hour=draw(st.sampled_from((-30.0, -0.5, 0.75))), fraction=0.1
+            ),
         )
     if draw(chance):
         extra["reservations"] = (Reservation(where=Selector(region="n1"), nodes=draw(st.integers(1, 3))),)
@@ -493,3 +495,41 @@ def test_a_solver_that_cannot_be_loaded_is_done_without(monkeypatch):
     plan = plan_graph(GraphProblem(tasks=tasks, places=tuple(places), limits=(limit,)), offers_of(rows), highs=True)
     assert (plan.method, plan.usd_total) == ("descent", 3.0)
     assert any("HiGHS" in warning for warning in plan.warnings)
+
+
+def test_a_wish_that_makes_costs_negative_cuts_no_better_plan():
+    """Bounds used to begin at 0, as if nothing that is still to come could be below it."""
+    rows = [
+        CatalogRow(cloud=cloud, region=region, instance_type="m", usd_per_hour=usd, vcpus=2)
+        for cloud, region, usd in (("acme", "n1", 0.131), ("bolt", "e1", 0.0376))
+    ]
+    tasks = tuple(
+        GraphTask(name=cloud, num_nodes=4, hours=10, alternatives=(Requirement(label=cloud, cloud=cloud),))
+        for cloud in ("acme", "bolt")
+    )
+    problem = GraphProblem(
+        tasks=tasks,
+        places=tuple(PLACES),
+        reservations=(Reservation(where=Selector(), nodes=2),),
+        preferences=(Preference(where=Selector(cloud="bolt"), usd_per_hour=-0.3),),
+    )
+    plan = plan_graph(problem, offers_of(rows), highs=True)
+    assert plan.usd_total == pytest.approx(10 * (2 * 0.131 + 4 * 0.0376))  # the dearer machines take the free nodes
+
+
+def test_what_is_next_in_order_keeps_the_bounds_and_is_as_soon():
+    """Places with many cheap and slow machines must not crowd out the others that are fast enough."""
+    places = [Place(cloud="acme", account="a", region=f"r{n}") for n in range(150)]
+    rows = [
+        CatalogRow(cloud="acme", region=place.region, instance_type=kind, usd_per_hour=usd + n / 1000, vcpus=2)
+        for n, place in enumerate(places)
+        for kind, usd in (("slow", 1.0), ("fast", 10.0))
+    ]
+    task = GraphTask(name="t", hours=10, hours_on={"fast": 0.5}, alternatives=(Requirement(label="any"),))
+    soon = GraphProblem(tasks=(task,), places=tuple(places), objective="time")
+    late = GraphProblem(tasks=(task,), places=tuple(places), deadline_s=3600)
+    capped = GraphProblem(tasks=(task,), places=tuple(places), max_usd_per_hour=5)
+    for problem, kind in ((soon, "fast"), (late, "fast"), (capped, "slow")):
+        (planned,) = plan_graph(problem, offers_of(rows)).tasks
+        assert {choice.offer.instance_type for choice in planned.choices} == {kind}
+        assert [choice.place.region for choice in planned.choices[:5]] == ["r0", "r1", "r2", "r3", "r4"]

@@ -171,7 +171,9 @@ class _Run:
             self._paths.append(here[order])
             self.senders.append(sender[sites[order]])
             self.score.append(np.array(choices.score, dtype=np.float64)[order])
-            self.theta.append(self.score[-1].copy())
+            least = self.score[-1].min()  # may be below zero, by a wish: a bound without it would be none
+            self.lower += float(least)
+            self.theta.append(self.score[-1] - least)
             self.kept.append(np.ones(len(order), dtype=bool))
         self.given: list[list[Floats]] = [
             [np.zeros(len(self.alive[link.source])), np.zeros(len(self.alive[link.target]))] for link in model.links

@@ -16,14 +16,18 @@ from styx.optimizer.graph import GraphProblem, GraphTask
 from styx.optimizer.model import Choices, Link, Model, build, evaluate, finish_ms, hours_on, link_usd, unpriced, uses
 from styx.optimizer.problem import Choice, Loser
 from styx.optimizer.reasons import described
-from styx.units import usd_text
+from styx.units import number_text, usd_text
 
 ALTERNATIVES = 20
 """How many choices a task's plan lists, besides the best of some more regions and of every cloud."""
 _MORE_REGIONS = 20
 _NO_SOLVER = "the solver HiGHS (highspy) can't be used here: the plan is what a quick search found, maybe not the best"
 _LOOKED_AT = 100
-"""How many of a task's cheapest candidates are compared in full."""
+"""How many of a task's cheapest (or soonest) candidates are compared in full."""
+_TRIED = 3000
+"""How many candidates of all tasks are looked at for some that break no bound."""
+_LONGER_S = 60.0
+"""From here on a run that takes longer is told."""
 
 
 class TaskPlan(Value):
@@ -143,7 +147,7 @@ def _told(
                 choices=choices,
                 starts_s=(ends[number] - chosen[number].ms) / 1000,
                 ends_s=ends[number] / 1000,
-                losers=(*each.losers, *_over(problem, each, model, number), *_beaten(choices, _mates(problem, task))),
+                losers=(*each.losers, *_over(problem, each, model, number), *_beaten(choices, problem, task)),
             )
         )
     transfers = [
@@ -185,9 +189,10 @@ class _Comparison:
         self._order: dict[int, list[int]] = {}
 
     def _sorted(self, choices: Choices) -> list[int]:
-        """Cheapest first; shared by tasks that ask for the same."""
+        """Cheapest, or soonest, first; shared by tasks that ask for the same."""
         if id(choices) not in self._order:
-            keys = list(zip(choices.rank, choices.score, strict=True))
+            first, second = (choices.ms, choices.score) if self.model.by_time else (choices.score, choices.ms)
+            keys = list(zip(choices.rank, first, second, strict=True))
             self._order[id(choices)] = sorted(range(len(choices)), key=keys.__getitem__)
         return self._order[id(choices)]
 
@@ -195,9 +200,11 @@ class _Comparison:
         """Choices of a task, the chosen one first, then best first, each with what it adds to the total cost."""
         choices, now = self.model.tasks[task], self.picks[task]
         some = self._sorted(choices)
-        kept = dict.fromkeys(some[:_LOOKED_AT])
+        allowed = self._allowed(task, some)
+        kept = dict.fromkeys(allowed or some[:_LOOKED_AT])
+        others = {i for i in some if i not in kept} if allowed else set[int]()  # they may break a bound
         homes = {choices.home[i] for i in kept}
-        for i in some[_LOOKED_AT:]:
+        for i in some:
             if choices.home[i] not in homes:
                 homes.add(choices.home[i])
                 kept[i] = None
@@ -207,13 +214,27 @@ class _Comparison:
             site = choices.site[i]
             if site not in by_site:
                 by_site[site] = self._moved(task, site)
-            keys[i] = (choices.rank[i], choices.score[i] + by_site[site], choices.ms[i])
+            score, ms = choices.score[i] + by_site[site], choices.ms[i]
+            keys[i] = (i in others, choices.rank[i], *((ms, score) if self.model.by_time else (score, ms)))
         best = sorted((i for i in kept if i != now), key=keys.__getitem__)
         here = choices.usd[now] + self._moved(task, choices.site[now])
         listed = self._trimmed(task, best)
         if self.full:
             listed = self._keeping_bounds(task, listed)
         return [(now, 0.0), *((i, choices.usd[i] + by_site[choices.site[i]] - here) for i in listed)]
+
+    def _allowed(self, task: int, some: Sequence[int]) -> list[int]:
+        """The first of them that break no bound: those that come before may all do so."""
+        if not self.full:
+            return []
+        kept: list[int] = []
+        for i in some[: _TRIED // len(self.picks)]:
+            if len(kept) < _LOOKED_AT and not evaluate(self.model, self._with(task, i)).broken:
+                kept.append(i)
+        return kept
+
+    def _with(self, task: int, choice: int) -> list[int]:
+        return [choice if number == task else pick for number, pick in enumerate(self.picks)]
 
     def _trimmed(self, task: int, best: list[int]) -> list[int]:
         """The first ones, then the first one of some more regions, and of every cloud."""
@@ -236,9 +257,7 @@ class _Comparison:
         """In the plan's own order; what breaks a bound comes last, and what leaves its group (alone) before that."""
         keys = {}
         for i in listed:
-            changed = list(self.picks)
-            changed[task] = i
-            totals = evaluate(self.model, changed)
+            totals = evaluate(self.model, self._with(task, i))
             groups = [each.startswith("group ") for each in totals.broken]
             keys[i] = (not all(groups), any(groups), *totals.key(self.model.by_time))
         return sorted(listed, key=keys.__getitem__)
@@ -313,7 +332,7 @@ def _mates(problem: GraphProblem, task: GraphTask) -> str:
     return ", ".join(name for group in problem.together if task.name in group for name in group if name != task.name)
 
 
-def _beaten(choices: Sequence[Choice], mates: str = "") -> list[Loser]:
+def _beaten(choices: Sequence[Choice], problem: GraphProblem, task: GraphTask) -> list[Loser]:
     """The best of every other cloud, and by how much it lost."""
     first = choices[0]
     seen = {first.place.cloud}
@@ -322,26 +341,33 @@ def _beaten(choices: Sequence[Choice], mates: str = "") -> list[Loser]:
         if choice.place.cloud in seen:
             continue
         seen.add(choice.place.cloud)
-        losers.append(Loser(what=choice.place.cloud, reason=_why_beaten(first, choice, mates)))
+        losers.append(Loser(what=choice.place.cloud, reason=_why_beaten(first, choice, problem, task)))
     return losers
 
 
-def _why_beaten(first: Choice, choice: Choice, mates: str) -> str:
+def _why_beaten(first: Choice, choice: Choice, problem: GraphProblem, task: GraphTask) -> str:
     what = f"the best there is {described(choice.offer)}"
     if choice.usd_per_hour is None:
         return f"{what}, whose price is not known"
     if choice.more_usd is None or first.usd_per_hour is None:
         return what
-    if choice.requirement != first.requirement and choice.more_usd < 0:
+    longer = (choice.seconds or 0.0) - (first.seconds or 0.0)
+    slower = f"it takes {number_text(round(longer / 3600, 2))} h longer" if longer >= _LONGER_S else ""
+    if choice.requirement != first.requirement and choice.more_usd < 0 and task.ordered:
         return f"{what}, which answers {choice.requirement}, a later wish than {first.requirement}"
     if choice.more_usd < 0:
+        mates = _mates(problem, task)
         but = f"it is not in one region with {mates}" if mates else "it breaks a bound or goes against a preference"
+        if slower and (problem.objective == "time" or problem.deadline_s is not None):
+            but = slower
         return f"{what}: {usd_text(-choice.more_usd)} cheaper, but {but}"
     if choice.more_usd < 0.00005:
-        return f"{what}, at the same cost"
+        return f"{what}, at the same cost{f', but {slower}' if slower else ''}"
     machine = choice.usd_per_hour - first.usd_per_hour
     how = f"{usd_text(choice.usd_per_hour)} per hour against {usd_text(first.usd_per_hour)}"
-    return f"{what}: {usd_text(choice.more_usd)} more ({how}{'' if machine > 0 else ', and dearer transfers'})"
+    runs = hours_on(task, choice.offer) > hours_on(task, first.offer)
+    also = f", and {slower}" if slower and runs else "" if machine > 0 else ", and dearer transfers"
+    return f"{what}: {usd_text(choice.more_usd)} more ({how}{also})"
 
 
 def _warnings(problem: GraphProblem, model: Model, tasks: Sequence[TaskPlan]) -> list[str]:
