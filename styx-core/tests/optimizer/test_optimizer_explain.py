@@ -232,7 +232,10 @@ def test_bounds_that_fail_only_together_are_called_so():
     assert not plan.found
     assert {each.what for each in explanation.binding} == {"without the budget of $20", "without the deadline of 5h"}
     _, explanation = told(rows, asked(tasks, budget_usd=5.0, deadline_s=1800.0))
-    assert "several do together" in explanation.infeasible[0].reason
+    both = "without the budget of $5 and the deadline of 30m there is a plan for $10.00 that takes 10 h"
+    assert explanation.infeasible[0].reason == both
+    _, explanation = told(rows, asked(tasks, budget_usd=5.0, deadline_s=1800.0, max_usd_per_hour=50.0))
+    assert explanation.infeasible[0].reason == both  # the cap has no part in it
 
 
 @pytest.mark.parametrize(

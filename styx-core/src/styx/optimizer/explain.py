@@ -7,6 +7,7 @@ from duals: they say little about whole choices. Pure, apart from asking for off
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, islice
 from typing import Any
 
 from styx.driver import CatalogRow, Value
@@ -24,6 +25,9 @@ NearMisses = Callable[[Requirement, int], Sequence[CatalogRow]]
 _TIME_EACH_S = 2.0
 _SINGLE_TASKS = 5
 """Graphs of so many tasks are asked about task by task, larger ones as a whole."""
+_BOUNDS = ("budget_usd", "deadline_s", "max_usd_per_hour", "limits", "together", "exclude", "allow", "blocked")
+_COMBINATIONS = 30
+"""So many sets of bounds of one size are tried at most."""
 _NOTHING_USD = 0.005
 _NOTHING = 0.001
 """Of the whole cost: less than either is no difference."""
@@ -78,10 +82,11 @@ def explain(
     """
     problem = problem.model_copy(update={"time_limit_s": min(problem.time_limit_s, _TIME_EACH_S)})
     found: list[WhatIf] = []
-    for what, relaxed in _without_bounds(problem):
-        same = relaxed.exclude == problem.exclude and relaxed.allow == problem.allow
-        rows = gathered if same and relaxed.blocked == problem.blocked else gather(relaxed, offers, features_of)
-        found.append(_compared(what, plan, plan_gathered(relaxed, rows)))
+    bounds = list(_without_bounds(problem))
+    for what, relaxed in bounds:
+        found.append(_compared(what, plan, _planned(relaxed, problem, gathered, offers, features_of)))
+    if plan.status == "infeasible" and not any(each.feasible for each in found):
+        found += _without_several(problem, bounds, plan, gathered, offers, features_of)
     for what, relaxed in _without_wishes(problem):
         other = plan_gathered(relaxed, gather(relaxed, offers, features_of))
         if other.found:
@@ -96,6 +101,50 @@ def explain(
         ] or [_why_together(plan, found)]
     found.sort(key=lambda each: (not each.binds, each.usd_more if each.usd_more is not None else 0.0))
     return Explanation(what_ifs=tuple(found), infeasible=tuple(reasons))
+
+
+def _planned(
+    relaxed: GraphProblem,
+    problem: GraphProblem,
+    gathered: Sequence[Gathered],
+    offers: Offers,
+    features_of: FeaturesOf,
+) -> GraphPlan:
+    same = all(getattr(relaxed, name) == getattr(problem, name) for name in ("exclude", "allow", "blocked"))
+    return plan_gathered(relaxed, gathered if same else gather(relaxed, offers, features_of))
+
+
+def _without_several(
+    problem: GraphProblem,
+    bounds: Sequence[tuple[str, GraphProblem]],
+    plan: GraphPlan,
+    gathered: Sequence[Gathered],
+    offers: Offers,
+    features_of: FeaturesOf,
+) -> Iterator[WhatIf]:
+    """The fewest bounds that stand in the way together, where none does alone."""
+    for count in range(2, len(bounds) + 1):
+        helps = []
+        for some in islice(combinations(bounds, count), _COMBINATIONS):
+            relaxed = _all_given_up(problem, [each for _, each in some])
+            what = " and ".join([some[0][0], *(told.removeprefix("without ") for told, _ in some[1:])])
+            found = _compared(what, plan, _planned(relaxed, problem, gathered, offers, features_of))
+            helps += [found] if found.feasible else []
+        if helps:
+            yield from helps
+            return
+
+
+def _all_given_up(problem: GraphProblem, relaxed: Sequence[GraphProblem]) -> GraphProblem:
+    """The problem without everything that one of the relaxed ones is without."""
+    update: dict[str, Any] = {}
+    for name in _BOUNDS:
+        own = getattr(problem, name)
+        if isinstance(own, tuple):
+            update[name] = tuple(each for each in own if all(each in getattr(other, name) for other in relaxed))
+        elif any(getattr(other, name) is None for other in relaxed):
+            update[name] = None
+    return problem.model_copy(update=update)
 
 
 def _compared(what: str, plan: GraphPlan, other: GraphPlan) -> WhatIf:
