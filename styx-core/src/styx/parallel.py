@@ -2,23 +2,59 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+INTERRUPTED_S: Final = 1.0
+"""How long actions under way may take to end by themselves after a Ctrl-C."""
 
-def in_parallel(action: Callable[[T], R], items: Sequence[T], *, at_once: int = 32) -> list[R]:
-    """Results in the order of the items; the first error is raised after all have ended."""
-    if len(items) <= 1:
-        return [action(item) for item in items]
-    with ThreadPoolExecutor(max_workers=min(at_once, len(items)), thread_name_prefix="styx") as pool:
-        futures = [pool.submit(action, item) for item in items]
-    return [future.result() for future in futures]
+
+def in_parallel(action: Callable[[T], R], items: Iterable[T], *, at_once: int = 32) -> list[R]:
+    """Results in the order of the items; the first error is raised after all have ended.
+
+    Raises:
+        KeyboardInterrupt: The user does not wait: what has not begun never will, and what does not end within a moment
+            is left to itself, on threads that do not keep the process.
+    """
+    things = list(items)
+    if len(things) <= 1:
+        return [action(thing) for thing in things]
+    done: dict[int, R] = {}
+    failed: dict[int, BaseException] = {}
+    left = deque(range(len(things)))
+
+    def work() -> None:
+        while True:
+            try:
+                index = left.popleft()
+            except IndexError:
+                return
+            try:
+                done[index] = action(things[index])
+            except BaseException as error:  # noqa: BLE001 - raised below, where the caller is
+                failed[index] = error
+
+    threads = [threading.Thread(target=work, name="styx", daemon=True) for _ in range(min(at_once, len(things)))]
+    for thread in threads:
+        thread.start()
+    signal.siginterrupt(signal.SIGINT, True)  # Polars, once imported, lets the system go on with waits after a Ctrl-C
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        left.clear()
+        _join(threads, INTERRUPTED_S)
+        raise
+    if failed:
+        raise failed[min(failed)]
+    return [done[index] for index in range(len(things))]
 
 
 def within(action: Callable[[T], R], items: Sequence[T], timeout_s: float) -> list[R | None]:
@@ -32,9 +68,13 @@ def within(action: Callable[[T], R], items: Sequence[T], timeout_s: float) -> li
         found[index] = action(items[index])
 
     threads = [threading.Thread(target=work, args=(index,), name="styx", daemon=True) for index in range(len(items))]
-    deadline = time.monotonic() + timeout_s
     for thread in threads:
         thread.start()
+    _join(threads, timeout_s)
+    return [found.get(index) for index in range(len(items))]
+
+
+def _join(threads: Sequence[threading.Thread], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return [found.get(index) for index in range(len(items))]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +20,7 @@ from styx.backends.ray.formation import Report, all_up, node_spec, split, stays
 from styx.backends.ray.node import Node
 from styx.backends.ray.runtime import OwnRuntime, RayRuntime
 from styx.errors import DeadlineExceeded, InternalError, StyxError
+from styx.parallel import in_parallel
 
 if TYPE_CHECKING:
     from styx.config import Settings
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 UP_S = 120.0
 """How long Ray may take to come up on all nodes."""
-_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,14 @@ class RayBackend(Backend):
         members = [Node(ready, built, key) for ready in sorted(nodes, key=lambda node: node.rank)]
         runtime = self._runtime(shares_host=all(node.ready.shares_host for node in members))
         version = runtime.version()
-        with ThreadPoolExecutor(min(_AT_ONCE, len(members) + 1), "ray") as pool:
-            reports = list(pool.map(lambda node: Report.parse(node.ask("status")), members))
-            pythons = runtime.pythons(members, reports, pool.map, say)
-            formation = Formation(version, members, pythons)
-            if not all_up(reports, formation.specs(reports[0].cluster, reports[0].address)):
-                say(f"starting Ray {version} on {len(members)} nodes")
-                began = time.monotonic()
-                up = formation.start(reports[0], pool.map)
-                say(f"Ray is up on {len(members)} nodes after {time.monotonic() - began:.1f} s{split(up)}")
+        reports = in_parallel(lambda node: Report.parse(node.ask("status")), members)
+        pythons = runtime.pythons(members, reports, in_parallel, say)
+        formation = Formation(version, members, pythons)
+        if not all_up(reports, formation.specs(reports[0].cluster, reports[0].address)):
+            say(f"starting Ray {version} on {len(members)} nodes")
+            began = time.monotonic()
+            up = formation.start(reports[0], in_parallel)
+            say(f"Ray is up on {len(members)} nodes after {time.monotonic() - began:.1f} s{split(up)}")
         head = members[0]
         return {"argv": [pythons[0], "-s", head.program, "drive", "--root", head.root], "env": {}}
 
@@ -89,10 +87,7 @@ class RayBackend(Backend):
         """
         built = bundle()
         members = [Node(ready, built, key) for ready in nodes]
-        if not members:
-            return
-        with ThreadPoolExecutor(min(_AT_ONCE, len(members)), "ray") as pool:
-            survivors = [found for found in pool.map(_down, members) if found]
+        survivors = [found for found in in_parallel(_down, members) if found]
         if survivors:
             raise InternalError(f"Ray of {key} does not end: processes {survivors} survive being killed")
 
