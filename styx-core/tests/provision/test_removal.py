@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from styx.driver import Node, NodeState, Place
+from styx.errors import DriverError
 from styx.provision import removal
 from styx.testing.fakecloud import FakeDriver
 from tests.enginebench import Bench
@@ -51,4 +52,26 @@ def test_a_machine_that_was_too_new_to_be_ended_is_asked_again(bench: Bench, mon
     monkeypatch.setattr(removal, "ASK_AGAIN_S", 0.2)
     removal.remove(bench.client.world, row.place, row.key, deadline_s=20.0)
     assert asked == [[row.nodes[0].id]] * 2
+    assert bench.alive() == []
+
+
+def test_what_is_still_there_is_asked_of_the_cloud_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.launch()
+    row = bench.client.world.store.cluster("c")
+    assert row is not None
+    assert row.place is not None
+    away = row.nodes[0].model_copy(update={"id": "away", "state": NodeState.UNREACHABLE})
+
+    def nodes(self: FakeDriver, place: Place, cluster: str | None, known: Sequence[Node] = ()) -> Sequence[Node]:
+        return [away, *LISTED(self, place, cluster)]
+
+    def terminate(self: FakeDriver, nodes: Sequence[Node]) -> None:
+        TERMINATED(self, [node for node in nodes if node.id != "away"])
+        raise DriverError("away does not answer")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(FakeDriver, "nodes", nodes)
+        failing.setattr(FakeDriver, "terminate", terminate)
+        with pytest.raises(DriverError, match=r"still there: away \(unreachable\)$"):
+            removal.remove(bench.client.world, row.place, row.key, deadline_s=20.0)
     assert bench.alive() == []

@@ -162,8 +162,11 @@ def test_a_line_without_end_is_not_held_for_ever() -> None:
     assert held.rest() == []
 
 
-def test_a_rank_that_is_silent_after_the_jobs_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("styx.transport.logs.AFTER_END_S", 0.3)
+@pytest.mark.parametrize(("patience_s", "lost"), [(0.3, None), (600.0, lambda: True)], ids=["silent", "lost"])
+def test_a_rank_that_is_silent_after_the_jobs_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, patience_s: float, lost: Callable[[], bool] | None
+) -> None:
+    monkeypatch.setattr("styx.transport.logs.AFTER_END_S", patience_s)
     asleep = threading.Event()
 
     class Silent:
@@ -174,7 +177,7 @@ def test_a_rank_that_is_silent_after_the_jobs_end_is_not_waited_for(monkeypatch:
     ended = threading.Event()
     sources = [
         Source(0, FlakyAgent(b"first\n", []), 1, "run", 0, ended.is_set),
-        Source(1, Silent(), 1, "run", 0, ended.is_set),
+        Source(1, Silent(), 1, "run", 0, ended.is_set, lost),
     ]
     pieces = follow_all(sources)
     assert next(pieces).data == b"first\n"

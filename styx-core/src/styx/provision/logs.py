@@ -133,8 +133,12 @@ def live(
             size = kept.size(stream, rank)
             if size and not tail:
                 yield from kept.between(stream, rank, 0, size)
-            agent, ended = (up.agent, None) if watch is None else (watch.listening(up), watch.over(stream))
-            sources.append(Source(rank, agent, job_id, stream, -tail if tail else size, ended))
+            start = -tail if tail else size
+            if watch is None:
+                sources.append(Source(rank, up.agent, job_id, stream, start))
+            else:
+                lost = watch.head_lost if rank == 0 else None
+                sources.append(Source(rank, watch.listening(up), job_id, stream, start, watch.over(stream), lost))
         for piece in follow_all(sources, wait=follow, patience_s=patience_s):
             if piece.error is not None:
                 failed = failed or piece.error
@@ -209,6 +213,10 @@ class JobWatch:
         if stream == "setup":
             return lambda: self._gone() or self._state not in ("", PENDING, SETTING_UP)
         return lambda: self._gone() or self._state in TERMINAL_STATES
+
+    def head_lost(self) -> bool:
+        """Whether rank 0 counts as lost."""
+        return self.lost
 
     def _gone(self) -> bool:
         if self._head is None or self._state in TERMINAL_STATES:

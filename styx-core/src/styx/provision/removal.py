@@ -87,7 +87,8 @@ def remove(
             try:
                 patiently(world, deadline, partial(driver.terminate, todo))
             except StyxError as error:
-                raise error.retold(f"{error.message}; still there: {_names(todo)}") from None
+                left = _left(partial(driver.nodes, place, key, todo), todo)
+                raise error.retold(f"{error.message}; still there: {_names(left)}") from None
             asked.update((node.id, world.timestamp()) for node in todo)
         elif not alive and world.timestamp() >= not_before:
             check()
@@ -104,6 +105,14 @@ def _is_due(node: Node, asked: Mapping[str, float], now: float) -> bool:
     if node.id not in asked:
         return True
     return node.state is not NodeState.STOPPING and now - asked[node.id] >= ASK_AGAIN_S
+
+
+def _left(listing: Callable[[], Sequence[Node]], asked: Sequence[Node]) -> Sequence[Node]:
+    """What is there after a removal that failed, perhaps for a part of the nodes only."""
+    try:
+        return living(listing()) or asked
+    except StyxError:
+        return asked
 
 
 def _names(nodes: Sequence[Node]) -> str:

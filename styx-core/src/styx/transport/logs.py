@@ -81,6 +81,8 @@ class Source:
     stream: str
     offset: int = 0
     ended: Callable[[], bool] | None = None
+    lost: Callable[[], bool] | None = None
+    """Whether its node is known to be lost: then nothing more is waited for."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,9 @@ def follow_all(sources: Sequence[Source], *, wait: bool = True, patience_s: floa
                 rank, piece = funnel.get(timeout_s=0.5)
             except queue.Empty:
                 over = all(source.ended is not None and source.ended() for source in running.values())
+                lost = all(source.lost is not None and source.lost() for source in running.values())
                 quiet_since = (quiet_since or time.monotonic()) if over else None
-                if quiet_since is not None and time.monotonic() - quiet_since > AFTER_END_S:
+                if quiet_since is not None and (lost or time.monotonic() - quiet_since > AFTER_END_S):
                     yield from (_unheard(rank) for rank in sorted(running))
                     return
                 continue
