@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from styx.backends.ray.bundle import bundle
-from styx.backends.ray.formation import Report, all_up, node_spec, stays
+from styx.backends.ray.formation import Report, all_up, node_spec, split, stays
 from styx.backends.ray.onnode import keeper, launch, ports, processes
 from styx.backends.ray.onnode.driver import params_of, phases_of
 from styx.backends.ray.onnode.gang import Ask
@@ -354,3 +354,10 @@ def test_a_verb_that_fails_says_one_clear_line(program, tmp_path):
     assert ran.returncode == 1
     assert len(ran.stderr.strip().splitlines()) == 1
     assert "No such file" in ran.stderr
+
+
+def test_a_start_is_split_into_the_starts_that_belong_to_it():
+    reports = [Report("up", launched_s=seconds) for seconds in (10.1, 4.0, None, 3.0)]
+    assert split(reports, 12.0) == " (rank 0 in 10.1 s, the slowest other in 4.0 s)"
+    assert split(reports, 5.1) == " (the slowest other in 4.0 s)"  # rank 0 was up before
+    assert split(reports, 1.0) == ""

@@ -67,3 +67,7 @@ def test_a_job_that_ended_is_over_whatever_is_silent_later() -> None:
     assert watch.over("run")()
     assert watch.ended
     assert not watch.lost
+    assert not watch.silent(0)()
+    assert not watch.silent(1)()  # it has just answered
+    now[0] += 60
+    assert watch.silent(1)()

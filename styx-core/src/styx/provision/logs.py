@@ -32,6 +32,8 @@ KEEP_BYTES: Final = 64 * 1024 * 1024
 _PIECE_BYTES: Final = 1 << 20
 HEAD_SILENT_S: Final = 20.0
 """How long rank 0 may say nothing, while other ranks answer, before it counts as lost."""
+_SILENT_S: Final = 10.0
+"""How long another rank may have said nothing when the job has ended; while it lives it is heard every second."""
 _WATCH_S: Final = 5.0
 """How long one question for the job's state is held."""
 
@@ -137,8 +139,8 @@ def live(
             if watch is None:
                 sources.append(Source(rank, up.agent, job_id, stream, start))
             else:
-                lost = watch.head_lost if rank == 0 else None
-                sources.append(Source(rank, watch.listening(up), job_id, stream, start, watch.over(stream), lost))
+                over, lost = watch.over(stream), watch.silent(rank)
+                sources.append(Source(rank, watch.listening(up), job_id, stream, start, over, lost))
         for piece in follow_all(sources, wait=follow, patience_s=patience_s):
             if piece.error is not None:
                 failed = failed or piece.error
@@ -214,9 +216,11 @@ class JobWatch:
             return lambda: self._gone() or self._state not in ("", PENDING, SETTING_UP)
         return lambda: self._gone() or self._state in TERMINAL_STATES
 
-    def head_lost(self) -> bool:
-        """Whether rank 0 counts as lost."""
-        return self.lost
+    def silent(self, rank: int) -> Callable[[], bool]:
+        """Whether a rank whose streams are over had said nothing for long: its node was lost, and is not waited for."""
+        if rank == 0:
+            return lambda: self.lost
+        return lambda: self.ended and self._clock() - self._heard[rank] > _SILENT_S
 
     def _gone(self) -> bool:
         if self._head is None or self._state in TERMINAL_STATES:

@@ -75,7 +75,8 @@ class RayBackend(Backend):
             say(f"starting Ray {version} on {len(members)} nodes")
             began = time.monotonic()
             up = formation.start(reports[0], in_parallel)
-            say(f"Ray is up on {len(members)} nodes after {time.monotonic() - began:.1f} s{split(up)}")
+            took_s = time.monotonic() - began
+            say(f"Ray is up on {len(members)} nodes after {took_s:.1f} s{split(up, took_s)}")
         head = members[0]
         return {"argv": [pythons[0], "-s", head.program, "drive", "--root", head.root], "env": {}}
 

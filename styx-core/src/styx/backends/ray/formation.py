@@ -110,9 +110,13 @@ def the_python(key: str, reports: Sequence[Report]) -> str:
     return next(iter(ranks))
 
 
-def split(reports: Sequence[Report]) -> str:
-    """How long Ray took to start, for the timeline: ` (rank 0 in 4.0 s, the slowest other in 3.1 s)`."""
-    head, *others = [report.launched_s for report in reports]
+def split(reports: Sequence[Report], took_s: float) -> str:
+    """How long Ray took to start, for the timeline: ` (rank 0 in 4.0 s, the slowest other in 3.1 s)`.
+
+    What took longer than all of it was up before.
+    """
+    times = (report.launched_s for report in reports)
+    head, *others = [seconds if seconds is not None and seconds <= took_s else None for seconds in times]
     slowest = max((seconds for seconds in others if seconds is not None), default=None)
     parts = [f"rank 0 in {head:.1f} s"] if head is not None else []
     parts += [f"the slowest other in {slowest:.1f} s"] if slowest is not None else []
