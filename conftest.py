@@ -22,7 +22,9 @@ IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 CROWDED = ("tests/chaos/", "styx-core/tests/backends/")
 """Tests that fill the machine with processes: never two of them at the same time."""
 HOSTS = "machines"
-"""The fixture of tests that boot hosts: these, too, run one after the other."""
+"""The fixture of tests that boot hosts: they mostly wait, and come early."""
+ACROSS = "tests/"
+"""Tests across packages: what they run is measured by the tests of the packages."""
 NOBODY = 65534
 MEASURED = {"styx-core": "styx-core/src/", "styx-agent": "styx-agent/src/", "styx-cli": "styx-cli/src/"}
 EXTRA_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"))
@@ -44,25 +46,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share tests out to workers by file, the crowded ones first and to one worker; skip what cannot run here.
+    """Share tests out to workers by file, crowded ones to one worker, long files first; skip what cannot run here.
 
     A test marked `debian(package, command, *arguments)` is skipped where the command is missing or, with arguments,
     fails; the reason names the package.
     """
-    items.sort(key=lambda item: (not item.nodeid.startswith(CROWDED), not uses_hosts(item)))
+    items.sort(key=early)
     for item in items:
-        group = HOSTS if uses_hosts(item) else item.nodeid.split("::")[0]
-        group = "crowded" if item.nodeid.startswith(CROWDED) else group
-        item.add_marker(pytest.mark.xdist_group(group))
+        crowded = item.nodeid.startswith(CROWDED)
+        item.add_marker(pytest.mark.xdist_group("crowded" if crowded else item.nodeid.split("::")[0]))
+        if item.nodeid.startswith(ACROSS):
+            item.add_marker(pytest.mark.unmeasured)
+        if item.get_closest_marker("unmeasured"):
+            item.add_marker(pytest.mark.no_cover)
         for mark in item.iter_markers("debian"):
             package, *probe = mark.args
             if not works(tuple(probe)):
                 item.add_marker(pytest.mark.skip(reason=f"needs Debian package {package}: {' '.join(probe)} fails"))
 
 
-def uses_hosts(item: pytest.Item) -> bool:
-    """Whether a test boots hosts."""
-    return HOSTS in getattr(item, "fixturenames", ())
+def early(item: pytest.Item) -> tuple[bool, bool, bool]:
+    """Where a test comes: a long file that begins last keeps one worker busy while the others have nothing to do."""
+    boots = HOSTS in getattr(item, "fixturenames", ())
+    return not item.nodeid.startswith(CROWDED), not boots, not item.nodeid.startswith(ACROSS)
 
 
 @pytest.fixture
@@ -95,7 +101,7 @@ def works(probe: tuple[str, ...]) -> bool:
 def private_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test may reach the user's own clusters: without a home of its own it gets an empty one.
 
-    Child processes of a test marked `unmeasured` are not measured: it asks which modules they load.
+    Child processes of a test marked `unmeasured` are not measured either.
     """
     if request.node.get_closest_marker("unmeasured"):
         for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
@@ -151,24 +157,25 @@ def uncovered(config: pytest.Config) -> list[str]:
     if floor is None or plugin is None or plugin.cov_controller is None:
         return []
     try:
-        figures = coverage_by_package(plugin.cov_controller.cov, config.rootpath)
+        figures = coverage_by_package(plugin.cov_controller.cov)
     except coverage.CoverageException as error:
         return [f"coverage could not be computed: {error}"]
     target = config.rootpath / ".nox" / "coverage.txt"
     target.parent.mkdir(exist_ok=True)
     target.write_text("".join(f"{name} {percent:.1f} %\n" for name, percent in figures.items()))
     low = {name: percent for name, percent in figures.items() if percent < floor}
+    if low:
+        plugin.cov_controller.cov.html_report(directory=str(config.rootpath / "htmlcov"), ignore_errors=True)
     return [
         f"{name}: coverage {percent:.1f} % is below {floor:g} %: htmlcov/index.html" for name, percent in low.items()
     ]
 
 
-def coverage_by_package(cov: object, root: Path) -> dict[str, float]:
+def coverage_by_package(cov: object) -> dict[str, float]:
     """Percent of lines run, for each measured package."""
     with tempfile.TemporaryDirectory() as folder:
         outfile = Path(folder) / "coverage.json"
         cov.json_report(outfile=str(outfile), ignore_errors=True)  # type: ignore[attr-defined]
-        cov.html_report(directory=str(root / "htmlcov"), ignore_errors=True)  # type: ignore[attr-defined]
         files = json.loads(outfile.read_text())["files"]
     figures = {}
     for name, prefix in MEASURED.items():

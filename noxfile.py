@@ -17,6 +17,8 @@ import nox
 ROOT = Path(__file__).parent
 ENV = ROOT / ".nox" / "env"
 COVERAGE_FLOOR = 85
+WORKERS = max(2, round(1.5 * (os.cpu_count() or 1)))
+"""Of pytest: a third of what tests do is to wait for processes, so as many as there are cores leave these idle."""
 NODE_CODE = ("styx-agent/src", "styx-core/src/styx/backends/ray/onnode")
 
 nox.options.default_venv_backend = "none"
@@ -99,9 +101,8 @@ def tests(session: nox.Session) -> None:
     quietly(session, env, "python", "-m", "tools.measured", "--write", ".nox/measured", str(ROOT / ".coverage"))
     env["STYX_TEST_AGENT_PYTHON"] = str(ROOT / ".nox" / "measured" / "measured-python")
     measured = ["--cov", "--cov-report=", f"--coverage-floor={COVERAGE_FLOOR}"]
-    session.run(
-        *pytest, "-n", "auto", "--dist", "loadgroup", "--no-loadscope-reorder", *measured, env=env, external=True
-    )
+    spread = ["-n", str(WORKERS), "--dist", "loadgroup", "--no-loadscope-reorder"]
+    session.run(*pytest, *spread, *measured, env=env, external=True)
 
 
 @nox.session

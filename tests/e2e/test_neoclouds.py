@@ -133,7 +133,8 @@ def test_machines_on_lambda_end_themselves_with_a_key_that_their_owner_lent_them
 @pytest.mark.slow
 def test_a_host_with_another_key_is_not_believed(styx: Styx, clouds: Neoclouds) -> None:
     clouds.lambda_.doom(own_host_key=True)
-    said = styx("launch", "-c", "two", *ON_LAMBDA, "--", "true", code=None)
+    soon = ("--config", "launch.ready_timeout=10s")
+    said = styx("launch", "-c", "two", *ON_LAMBDA, *soon, "--", "true", code=None)
     assert said.returncode in (68, 69)
     assert "host key" in said.stderr
     styx("down", "two", "--yes", code=None)

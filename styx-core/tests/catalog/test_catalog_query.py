@@ -196,6 +196,7 @@ def _amount(has, wanted, exact):
     return has is not None and (has == wanted if exact else has >= wanted)
 
 
+@pytest.mark.unmeasured
 def test_the_chosen_row_is_the_cheapest_that_an_independent_scan_finds(catalog, market):
     places = sorted({(cloud, region) for cloud, region, *_ in market})
     places = [Place(cloud=cloud, account="me", region=region) for cloud, region in places]

@@ -131,6 +131,7 @@ TREES = st.recursive(
 )
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(KEYS, TREES, max_size=6))
 def test_any_tree_is_read_or_refused(tree: dict[str, object]) -> None:
@@ -140,6 +141,7 @@ def test_any_tree_is_read_or_refused(tree: dict[str, object]) -> None:
         assert all(task.to_yaml() for task in document.tasks)
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet=st.characters(), max_size=80))
 @example("run: \ud800")
@@ -157,6 +159,7 @@ PIECES = ["", "null", "[]", "{}", "-1", "1e999", ".inf", "99999999999999999999",
           "s3://", "A100:", "80GB+", "4x", "docker:", "\t", "$A", "1:30", "? [a]"]  # fmt: skip
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=250, deadline=None)
 @given(st.sampled_from(SEEDS), st.lists(st.tuples(st.integers(0, 99), st.sampled_from(PIECES)), max_size=3))
 def test_damaged_examples_are_read_or_refused(text: str, edits: list[tuple[int, str]]) -> None:

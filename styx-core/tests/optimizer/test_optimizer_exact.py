@@ -325,6 +325,7 @@ def usd_of(problem, plan):
 MANY = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.unmeasured
 @MANY
 @given(problems())
 def test_the_plan_is_as_good_as_the_best_of_all(given_problem):
@@ -332,6 +333,7 @@ def test_the_plan_is_as_good_as_the_best_of_all(given_problem):
     agrees(problem, rows, highs=True)
 
 
+@pytest.mark.unmeasured
 @MANY
 @given(problems(shapes=("diamond", "random", "in-tree"), bounded=False), st.booleans(), st.integers(400, 6000))
 def test_where_transfers_take_most_of_the_time(given_problem, hurry, deadline_s):
@@ -344,6 +346,7 @@ def test_where_transfers_take_most_of_the_time(given_problem, hurry, deadline_s)
     agrees(problem.model_copy(update={"tasks": tasks, "edges": edges, **bound}), rows, highs=True)
 
 
+@pytest.mark.unmeasured
 @MANY
 @given(problems(shapes=("diamond", "random"), bounded=False))
 def test_the_program_alone_finds_the_best_of_all(given_problem):
@@ -380,6 +383,7 @@ def relaxed(model):
     return solver.getInfo().objective_function_value
 
 
+@pytest.mark.unmeasured
 @MANY
 @given(problems(shapes=("chain", "in-tree", "out-tree"), bounded=False))
 def test_trees_come_whole_out_of_the_relaxation_and_agree_with_dynamic_programming(given_problem):
@@ -395,6 +399,7 @@ def test_trees_come_whole_out_of_the_relaxation_and_agree_with_dynamic_programmi
     assert evaluate(model, answer.picks).score == pytest.approx(by_tree, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.unmeasured
 @MANY
 @given(problems())
 def test_without_the_solver_plans_keep_every_bound_and_are_never_better(given_problem):
@@ -440,6 +445,7 @@ def viterbi(problem, rows):
     return min(cost for _, cost in table)
 
 
+@pytest.mark.unmeasured
 @MANY
 @given(st.data())
 def test_long_chains_equal_a_textbook_dynamic_program(data):

@@ -208,6 +208,7 @@ def test_jump_hosts_are_gone_through_and_named_when_they_fail(boot, client):
     assert caught.value.reason == "refused"
     near.kill()
     client.logins.end_logins("styx-a-00000001")
+    (client.user_home / ".ssh/config").write_text(f"Host {near.host}\n  ConnectTimeout 3\n")
     again = client.again()
     with pytest.raises(SshFailed, match=rf"its jump host root@{near.host} failed") as caught:
         again.transport(reach(far, jump=jump, options={"ConnectTimeout": "3"})).run(("true",))
