@@ -324,6 +324,8 @@ def test_accelerators_are_listed_by_name_number_and_cloud(catalog, market):
         prices = [m[-2] for m in market if m[0] == view.cloud and m[4] == "A100-80GB" and m[5] == 8 and m[-2]]
         assert (view.on_demand.least, view.on_demand.most) == pytest.approx((min(prices), max(prices)))
         assert (view.vendor, view.memory_gib, view.count) == ("nvidia", 80, 8)
+        shown = {(m[6], m[-2]) for m in market if m[0] == view.cloud and m[3] == view.instance_types[0]}
+        assert (view.vcpus, min(prices)) in shown  # the machine that is named is the one of the least price
         assert view.as_of is not None
     regions = catalog.accelerators(AcceleratorQuery(wanted="H100:8", infra="azure", every_region=True))
     assert len(regions) == len({m[1] for m in market if m[0] == "azure" and m[4] == "H100" and m[5] == 8})

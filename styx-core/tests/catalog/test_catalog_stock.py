@@ -228,6 +228,23 @@ def test_a_damaged_file_is_made_again_and_reported(world, kind):
     assert world.file("acme").facts().rows == 2
 
 
+def test_a_damaged_file_that_nothing_makes_again_leaves_the_other_clouds(world):
+    world.snapshot("acme", 2.0)
+    world.open().candidates(ANY, PLACES[:1])
+    hosted = world.home / "prices" / "vast" / "vms.csv"
+    hosted.parent.mkdir(parents=True)
+    hosted.write_text(HEADER + "m9,,,2,8,0.4,r,,\n")
+    refresh(world.open().stock, ["vast"], str(hosted))
+    places = [*PLACES[:1], Place(cloud="vast", account="a", region="r")]
+    assert prices(world.open(), places) == {("acme", "m1"): 2.0, ("vast", "m9"): 0.4}
+    whole = world.file("vast").path.read_bytes()
+    hosted.write_text("no prices any more\n")
+    world.file("vast").path.write_bytes(whole[:4] + b"\xff" * 200 + whole[204:])
+    assert prices(world.open(), places) == {("acme", "m1"): 2.0}
+    assert [each for each in world.reports if each.startswith("vast is left out of the plan")]
+    assert [each for each in world.reports if "can't be read again from where they came" in each]
+
+
 def test_a_damaged_hosted_file_is_read_again_from_where_it_came(world, tmp_path):
     hosted = tmp_path / "hosted" / "acme"
     hosted.mkdir(parents=True)

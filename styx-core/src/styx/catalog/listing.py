@@ -83,7 +83,7 @@ def accelerators(frames: Sequence[pl.DataFrame], asked: Asked, zoned: Sequence[s
     spot = on_market(spot=True)
     price = pl.col("usd_per_hour")
     table = (
-        rows.sort("usd_per_hour", "vcpus", nulls_last=True)
+        rows.sort(price.is_null(), spot, "usd_per_hour", "vcpus", nulls_last=True)  # the first one shown has `least`
         .group_by(by, maintain_order=True)
         .agg(
             *(pl.col(name).first() for name in ("accelerator_vendor", "accelerator_memory_gib", "vcpus", "memory_gib")),

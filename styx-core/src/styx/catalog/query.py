@@ -6,11 +6,12 @@ the object; a file that was replaced meanwhile is read again. Text is categorica
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import SequenceMatcher
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from styx.catalog import listing
@@ -307,14 +308,22 @@ class Catalog:
         try:
             held = _read(files, spot)
         except (OSError, pl.exceptions.PolarsError):
-            for layer in (layer for cloud in clouds for layer in self.stock.layers(cloud)):
-                try:
-                    layer.file.check() if layer.file.size() else None
-                except Damaged as damage:
-                    self.stock.mend(layer, damage.reason)
-            held = _read(self._look_for(clouds), spot)
+            held = _read(self._look_for(clouds, self._mended(clouds)), spot)
         self._held[clouds, spot] = held
         return held
+
+    def _mended(self, clouds: Iterable[str]) -> dict[str, StyxError]:
+        """Make damaged files again; clouds of which one can't be made are told, with the reason."""
+        lost: dict[str, StyxError] = {}
+        for layer in (layer for cloud in clouds for layer in self.stock.layers(cloud)):
+            try:
+                layer.file.check() if layer.file.size() else None
+            except Damaged as damage:
+                try:
+                    self.stock.mend(layer, damage.reason)
+                except StyxError as error:
+                    lost[layer.file.cloud] = error
+        return lost
 
     def _files(self, clouds: tuple[str, ...]) -> list[list[CacheFile]]:
         """Their files. A plan asks often: they are looked for again after a second, or when the folder has changed."""
@@ -326,14 +335,16 @@ class Catalog:
         self._looked[clouds] = _Looked(now, _changed(self.stock.folder), files)
         return files
 
-    def _look_for(self, clouds: Iterable[str]) -> list[list[CacheFile]]:
+    def _look_for(
+        self, clouds: Iterable[str], lost: Mapping[str, StyxError] = MappingProxyType({})
+    ) -> list[list[CacheFile]]:
         files: list[list[CacheFile]] = []
         failures: dict[str, StyxError] = {}
         for cloud in clouds:
             try:
                 files.append(self.stock.files(cloud))
             except StyxError as error:
-                failures[cloud] = error
+                failures[cloud] = lost.get(cloud, error)
         if failures and not files:
             raise next(iter(failures.values()))
         for cloud, failed in failures.items():

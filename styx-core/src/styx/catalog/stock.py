@@ -208,10 +208,8 @@ class Stock:
         """
         noted = layer.file.noted()
         again = "from where it came"
-        if noted is not None and noted.origin == "hosted" and Path(noted.source).is_file():
-            from styx.catalog.hosts import load_hosted
-
-            facts = load_hosted(layer.file, Path(noted.source), self.now())
+        if (found := self._hosted_again(layer, noted)) is not None:
+            facts = found
         elif layer.snapshot() is not None:
             again = "from the snapshot of its plugin"
             facts = self.load_snapshot(layer)
@@ -228,6 +226,18 @@ class Stock:
             what = "is of another version of Styx" if outdated else f"was damaged ({reason})"
             self.hub.report(f"the catalog file {layer.file.path} {what}; it was made again {again}")
         return facts
+
+    def _hosted_again(self, layer: Layer, noted: FileFacts | None) -> FileFacts | None:
+        """Rows of the hosted file that a damaged one was made from, where that is still there and still good."""
+        if noted is None or noted.origin != "hosted" or not Path(noted.source).is_file():
+            return None
+        from styx.catalog.hosts import load_hosted
+
+        try:
+            return load_hosted(layer.file, Path(noted.source), self.now())
+        except StyxError as error:
+            self.hub.report(f"{layer.file.cloud}: its prices can't be read again from where they came: {error.message}")
+            return None
 
     # sources -----------------------------------------------------------------------------------------------------
     def load_snapshot(self, layer: Layer) -> FileFacts:
