@@ -32,6 +32,16 @@ def task(work: Path, asked: dict[str, Any]) -> Task:
     return Task.from_dict(fields | job)
 
 
+def perform(client: InProcess, verb: str, work: Path, asked: dict[str, Any]) -> None:
+    """One operation, to its end."""
+    if verb == "launch":
+        client.launch(task(work, asked), LaunchOptions(cluster=NAME))
+    elif verb == "sweep":
+        client.sweep(delete=True)
+    else:
+        getattr(client, verb)([NAME])
+
+
 def main() -> None:
     """`child.py HOME VERB MOMENT`: MOMENT is the observation to die at, such as `driver:local.create:after#2`.
 
@@ -56,12 +66,7 @@ def main() -> None:
     hurry(client, asked["cloud"], asked["limits"])
     code = 0
     try:
-        if verb == "launch":
-            client.launch(task(home.parent / "work", asked), LaunchOptions(cluster=NAME))
-        elif verb == "sweep":
-            client.sweep(delete=True)
-        else:
-            getattr(client, verb)([NAME])
+        perform(client, verb, home.parent / "work", asked)
     except StyxError as error:
         print(error.message, file=sys.stderr)
         code = error.exit_code

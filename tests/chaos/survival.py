@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from styx.api.inprocess import InProcess
 from styx.errors import StyxError
 from styx.models import Task
 from styx.state.rows import ClusterState
-from tests.chaos.child import NAME, hurry
+from tests.chaos.child import NAME, hurry, perform
 from tests.chaos.targets import Target, Undo
 
 CHILD = Path(__file__).with_name("child.py")
@@ -99,23 +99,29 @@ class Life:
         self.target, self.folder, self.home = target, folder, home
         (folder / "work").mkdir()
         (folder / "work" / "data.txt").write_text("some data\n")
-        environ = {**os.environ, **target.environ()}
-        self.client = InProcess.open(home=home, cwd=folder, environ=environ)
+        self.client = self.another_client()
         hurry(self.client, target.name, dict(target.limits))
         assert [view.message for view in self.client.check([target.name]) if not view.ok] == []
         self.store = self.client.world.store.store_id
         self.child: subprocess.Popen[str] | None = None
 
+    def another_client(self) -> InProcess:
+        """A client in this process, which knows what a new one knows."""
+        return InProcess.open(home=self.home, cwd=self.folder, environ={**os.environ, **self.target.environ()})
+
     def resources(self, case: Case) -> dict[str, Any]:
         """What a launch asks for."""
         return self.target.anywhere if case.anywhere else self.target.resources
 
+    def asked(self, case: Case) -> dict[str, Any]:
+        """A case as `child` takes it."""
+        target = self.target
+        return {"cloud": target.name, "limits": target.limits, "resources": self.resources(case), "nodes": case.nodes}
+
     def begin(self, case: Case) -> subprocess.Popen[str]:
         """Start one operation in a process of its own."""
-        target = self.target
-        asked = {"cloud": target.name, "limits": target.limits, "resources": self.resources(case), "nodes": case.nodes}
         environ = {
-            **os.environ, **target.environ(), "STYX_HOME": str(self.home), "CHAOS": json.dumps(asked),
+            **os.environ, **self.target.environ(), "STYX_HOME": str(self.home), "CHAOS": json.dumps(self.asked(case)),
             "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         command = [sys.executable, str(CHILD), str(self.home), case.verb, case.moment]
@@ -140,10 +146,10 @@ class Life:
             self.child.kill()
 
     def prepare(self, case: Case) -> None:
-        """Bring the cluster to where the operation has something to do."""
-        for each in BEFORE[case.verb]:
-            done = self.run(Case(each, nodes=case.nodes))
-            assert done.returncode == 0, done.stderr
+        """Bring the cluster to where the operation has something to do; no process of its own, for it is not killed."""
+        with closing(self.another_client()) as client:
+            for each in BEFORE[case.verb]:
+                perform(client, each, self.folder / "work", self.asked(Case(each, nodes=case.nodes)))
 
     def stage(self, case: Case) -> Undo:
         """Let the cloud fail as the case says, until the result is called."""
