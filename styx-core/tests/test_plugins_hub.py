@@ -265,10 +265,14 @@ def test_hook_styx_plan_graph(site, hub):
         """
         from styx.optimizer.plan import GraphPlan
         @hookimpl
-        def styx_plan_graph(problem): return GraphPlan(status="infeasible", method="plugin")
+        def styx_plan_graph(problem):
+            wrong = problem.objective == "time"
+            return {"not": "a plan"} if wrong else GraphPlan(status="infeasible", method="plugin")
         """,
     )
     assert make_hub(hub.home).plan_graph(problem).method == "plugin"
+    with pytest.raises(PluginError, match="answered styx_plan_graph with a dict, not with a GraphPlan"):
+        make_hub(hub.home).plan_graph(problem.model_copy(update={"objective": "time"}))
 
 
 def test_hook_styx_amend_task(site, hub):

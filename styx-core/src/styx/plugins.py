@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import pluggy
 from pydantic import ValidationError
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 _LOG_LIMIT_BYTES: Final = 1 << 20
 _Kind = Literal["driver", "hook", "command", "store", "file"]
+_Answer = TypeVar("_Answer")
 
 
 class PluginInfo(Value):
@@ -359,13 +360,21 @@ class Hub:
 
     def plan(self, problem: Problem, context: Context | None = None) -> Plan | None:
         """A plugin's plan; None leaves it to the built-in planner."""
-        found: Plan | None = self._ask("styx_plan", problem=problem, context=context or self.context())
-        return found
+        found = self._ask("styx_plan", problem=problem, context=context or self.context())
+        if found is None:
+            return None
+        from styx.optimizer.problem import Plan
+
+        return _a(Plan, found, "styx_plan")
 
     def plan_graph(self, problem: GraphProblem, context: Context | None = None) -> GraphPlan | None:
         """A plugin's placement of a task graph; None leaves it to the built-in planner."""
-        found: GraphPlan | None = self._ask("styx_plan_graph", problem=problem, context=context or self.context())
-        return found
+        found = self._ask("styx_plan_graph", problem=problem, context=context or self.context())
+        if found is None:
+            return None
+        from styx.optimizer.plan import GraphPlan  # a graph is planned only where it is loaded already
+
+        return _a(GraphPlan, found, "styx_plan_graph")
 
     def amend_task(self, task: Task, context: Context | None = None) -> Task:
         """The task as policies want it; each sees what the one registered before it returned."""
@@ -565,6 +574,17 @@ def _configured(config_type: type[DriverConfig], cloud: str, table: Mapping[str,
                 )
             )
         raise InvalidInput(faults, hint="see the settings with `styx config show`") from None
+
+
+def _a(kind: type[_Answer], answer: object, hook: str) -> _Answer:
+    """What a plugin answered, as what it must be.
+
+    Raises:
+        PluginError: It is something else.
+    """
+    if not isinstance(answer, kind):
+        raise PluginError(f"a plugin answered {hook} with a {type(answer).__name__}, not with a {kind.__name__}")
+    return answer
 
 
 def _invoke(impl: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:

@@ -77,7 +77,7 @@ class World:
         (self.home / f"{name}.price").write_text(" ".join(str(word) for word in words))
 
     def snapshot(self, name, price, at=NOW - timedelta(days=30)):
-        base = {"cloud": name, "instance_type": "m1", "region": "r", "source": "page"}
+        base = {"cloud": name, "instance_type": "m1", "region": "r", "vcpus": 2, "memory_gib": 8, "source": "page"}
         row = CatalogRow(usd_per_hour=price, as_of=at, **base)
         other = row.model_copy(update={"instance_type": "m2", "region": "r2"})
         write_snapshot([row, other], self.home / f"{name}.csv")
@@ -293,6 +293,8 @@ def test_a_plugin_overrides_prices_row_by_row_and_the_source_says_so(world):
         ("bolt", "m1"): 1.0,
     }
     assert rows["acme", "m1"].source == "contract 17"
+    assert (rows["acme", "m1"].vcpus, rows["acme", "m1"].memory_gib) == (2, 8)  # as it was below
+    assert rows["acme", "own"].vcpus is None
     assert rows["bolt", "m1"].source == "page"
     lines = {(line.cloud, line.layer): line for line in catalog.info()}
     layer = next(layer for cloud, layer in lines if cloud == "acme" and layer != "base")

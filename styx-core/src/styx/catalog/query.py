@@ -18,7 +18,7 @@ from styx.catalog import listing
 from styx.catalog.cache import BASE, CacheFile, Damaged, cached_clouds, frame_of, in_order, numbered, rows_of
 from styx.catalog.filters import Condition, all_of, conditions, on_market, one_of
 from styx.catalog.results import AcceleratorQuery, AcceleratorView, CatalogInfo
-from styx.catalog.schema import KEY
+from styx.catalog.schema import KEY, TOLD_BELOW
 from styx.catalog.stock import PLAN_DEADLINE_S, Guard, Stock, unguarded, utc_now
 from styx.driver import CatalogRow, FeatureSet, HasZones, OfferQuery, Place, QuotesLive
 from styx.errors import PluginError, StyxError, UnsupportedError, UsageError
@@ -384,14 +384,21 @@ def _read(files: Sequence[Sequence[CacheFile]], spot: bool) -> _Held:
 
 
 def _merged(layers: Sequence[CacheFile], spot: bool) -> pl.LazyFrame:
-    """A cloud's rows: those of a later layer in place of the same offer of an earlier one."""
+    """A cloud's rows: those of a later layer in place of the same offer of an earlier one.
+
+    What they leave out of the machine (`TOLD_BELOW`) is taken from that.
+    """
     import polars as pl
 
     side = on_market(spot)
     rows = layers[0].scan().filter(side)
     for layer in layers[1:]:
         above = layer.scan()
-        rows = pl.concat([rows.join(above, on=KEY, how="anti", nulls_equal=True), above.filter(side)])
+        below = rows.select(*KEY, **{f"{name}_below": name for name in TOLD_BELOW})
+        told = [pl.coalesce(name, f"{name}_below") for name in TOLD_BELOW]
+        known = above.filter(side).join(below, on=KEY, how="left", nulls_equal=True).with_columns(told)
+        whole = known.select(rows.collect_schema().names())
+        rows = pl.concat([rows.join(above, on=KEY, how="anti", nulls_equal=True), whole])
     if len(layers) > 1:
         return rows.map_batches(lambda frame: in_order(numbered(frame)))
     return rows

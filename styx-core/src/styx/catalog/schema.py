@@ -48,6 +48,12 @@ COLUMNS: Final[Mapping[str, str]] = {
 KEY: Final = ("cloud", "instance_type", "region", "zone", "market", "accelerator_name", "accelerator_count")
 """What makes two rows the same offer. Accelerators belong to it: some clouds attach them to a machine type."""
 
+TOLD_BELOW: Final = (
+    "vcpus", "memory_gib", "accelerator_memory_gib", "accelerator_vendor", "local_disk_gib", "local_disk_kind",
+    "features", "ref",
+)  # fmt: skip
+"""What a row that is laid over another one, as for its price, need not tell again: it is the same machine."""
+
 BOUNDS: Final[Mapping[str, tuple[float, float, str]]] = {
     "vcpus": (0.0, 4096.0, "virtual processors of one machine"),
     "memory_gib": (0.0, 65536.0, "GiB of one machine; a larger figure is MiB"),

@@ -174,6 +174,7 @@ class Market:
         self._assumed = tuple(dict.fromkeys(options.assume_enabled))
         self._features: dict[str, FeatureSet] = {}
         self._rows: dict[Requirement, list[CatalogRow]] = {}
+        self._emptied: set[str] = set()
         self._more = 0
         wanted = [each for task in tasks for each in task.alternatives]
         self.places: tuple[Place, ...] = self._assumed_places() if self._assumed else self._enabled_places(wanted)
@@ -200,7 +201,11 @@ class Market:
                     self._world, self.places, [wanted], self._nodes, keep=self._keep, apart=self._apart, more=self._more
                 )
                 self._features.update(features)
+            before = len(rows)
             self._world.hub.amend_offers(offers.query([wanted]), rows)
+            if before and not rows and wanted.label not in self._emptied:
+                self._emptied.add(wanted.label)
+                self._world.hub.report(f"plugins that amend offers left none of {before} for {wanted.label}")
             self._rows[wanted] = rows
         return self._rows[wanted]
 
