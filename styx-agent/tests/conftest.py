@@ -217,12 +217,18 @@ def node(make_node):
 
 @pytest.fixture(scope="module")
 def shared(pyz, tmp_path_factory):
-    """An instance that the tests of a module share; it has room for many jobs at once."""
+    """An instance that the tests of a module share; it has room for many jobs at once.
+
+    It is started as in the background of a script, where SIGQUIT is ignored.
+    """
     node = Node(pyz, tmp_path_factory.mktemp("shared"))
+    before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     try:
         node.start()
+        signal.signal(signal.SIGQUIT, before)
         yield node
     finally:
+        signal.signal(signal.SIGQUIT, before)
         node.close()
 
 

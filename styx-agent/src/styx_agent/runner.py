@@ -29,7 +29,7 @@ _DISK_LOOK_S = 2.0
 
 def main(orders_path: str) -> int:
     """Run one phase; the lock on the phase is held by an open file that was inherited."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)  # a handler and not SIG_IGN, which the command would inherit
     processes.set_name("styx-runner")
     processes.become_subreaper()
