@@ -135,6 +135,10 @@ def test_a_key_trusted_on_first_use_is_kept_per_cluster_and_said_once(sshd, clie
     error = failure(later.again(), sshd.reach())
     assert error.reason == "host_key"
     assert "known-styx-a-00000001.json" in error.hint
+    kept = client.folders.key_path("known-styx-a-00000001.json")
+    kept.write_text('{\n "before": "ssh-ed25519 AAA",\n}\n')  # its line, the last one, was removed as the hint says
+    later.again().transport(sshd.reach(), "styx-a-00000001/0").run(("true",))
+    kept.write_text('{\n "before": "ssh-ed25519 AAA"\n}\n')
     later = later.again()
     later.transport(sshd.reach(), "styx-b-00000002/0").run(("true",))  # another cluster got that address
     later.logins.trust.forget("styx-a-00000001")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from styx.transport.ssh.target import Hop
 
 _SHARED = "shared"
 _LOCK_S = 30.0
+_LAST_COMMA = re.compile(r",\s*\}\s*$")
 
 
 class Trust:
@@ -86,7 +88,8 @@ class Trust:
     def _load(self, cluster: str) -> dict[str, str]:
         path = self._path(cluster)
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            # Whoever has removed the last line, as the hint of `login` says, leaves a comma.
+            value = json.loads(_LAST_COMMA.sub("}", path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
