@@ -52,6 +52,20 @@ def test_names_of_images(image, runtime, server, name):
     assert container.qualified(image, [f"/usr/bin/{runtime}"], server) == name
 
 
+@pytest.mark.parametrize(
+    ("err", "last"),
+    [
+        ("Error: unknown flag: --x\nSee 'podman run --help'\n", "Error: unknown flag: --x"),
+        ("unknown flag\n\nUsage:  docker run [OPTIONS]\n\nRun 'docker run --help' for more\n", "unknown flag"),
+        ("one\ntwo\n", "two"),
+        ("", "out"),
+    ],
+)
+def test_last_words_are_no_advice(err, last):
+    assert container.Said(125, "out", err).last == last
+    assert container.Said(0, "", "").last == "it said nothing"
+
+
 def test_a_box_survives_json():
     assert container.box_of(json.loads(json.dumps(BOX.record()))) == BOX
     assert container.box_of({"name": "x"}) is None

@@ -75,9 +75,10 @@ class Said(NamedTuple):
 
     @property
     def last(self) -> str:
-        """Its last words."""
+        """Its last words, but for advice on how it is called."""
         lines = (self.err.strip() or self.out.strip()).splitlines()
-        return lines[-1][:400] if lines else "it said nothing"
+        words = [line for line in lines if line.strip() and "--help'" not in line and not line.startswith("Usage:")]
+        return (words or lines or ["it said nothing"])[-1][:400]
 
 
 def call(

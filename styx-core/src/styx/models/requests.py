@@ -226,6 +226,8 @@ class ImageRequest(Model):
             docker = _without_prefix(image)
             if not docker:
                 raise Problem('must name an image after "docker:"', suggestion='such as "docker:ubuntu:24.04"')
+            if any(letter.isspace() for letter in docker):
+                raise Problem("holds a space, which no image's name has")
             return {"docker": docker}
         if not image:
             raise Problem("must be an image id, such as an AMI, or docker:NAME")
