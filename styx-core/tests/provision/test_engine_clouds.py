@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -387,6 +388,40 @@ def test_ctrl_c_waits_for_the_create_in_flight(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(KeyboardInterrupt):
         guard.call("x.create", lambda: ended.append(time.sleep(0.1)), 5.0, lambda _: None, interrupted_s=30.0)
     assert (len(ended), waits) == (1, [5.0, 30.0])
+
+
+def test_a_create_that_is_not_waited_for_is_not_called_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C twice: no listing shows yet what the call, which goes on, is about to make."""
+    from styx.errors import Interrupted
+    from styx.provision import guard
+    from styx.testing.fakecloud import FakeDriver
+
+    real, joined, go, made = FakeDriver.create, guard.threading.Thread.join, threading.Event(), threading.Event()
+
+    def create(self: FakeDriver, request: Any) -> Any:
+        go.wait(30)
+        try:
+            return real(self, request)
+        finally:
+            made.set()
+
+    def join(self: Any, timeout: float | None = None) -> None:
+        if self.name == "styx fake.create" and not made.is_set():
+            raise KeyboardInterrupt
+        joined(self, timeout)
+
+    with monkeypatch.context() as impatient:
+        impatient.setattr(FakeDriver, "create", create)
+        impatient.setattr(guard.threading.Thread, "join", join)
+        with pytest.raises(Interrupted, match="machines in fake/north/north-a may exist"):
+            bench.launch()
+        go.set()
+        assert made.wait(30)
+    (seen,) = bench.client.status()
+    assert seen.state is ClusterState.INIT
+    assert len(bench.alive()) == 1
+    bench.client.down(["c"])
+    assert bench.alive() == []
 
 
 def test_no_verb_acts_with_the_credentials_of_another_account(bench: Bench) -> None:

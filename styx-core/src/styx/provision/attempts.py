@@ -22,6 +22,7 @@ from styx.errors import (
 from styx.optimizer.problem import Choice, Selector
 from styx.provision import failover, gang, ledger, request
 from styx.provision.claim import Claim
+from styx.provision.guard import StillRunning
 from styx.provision.removal import quietly, remove
 from styx.provision.request import Wanted
 from styx.provision.world import World
@@ -155,9 +156,10 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
 
 @dataclass
 class Doubt:
-    """Whether an attempt may have made machines that no listing shows yet."""
+    """Whether an attempt may have made machines that no listing shows yet, or is still making them."""
 
     exists: bool = False
+    making: bool = False
 
     def heed(self, seen: gang.Seen) -> None:
         """Learn from one answer. Only a plain refusal of the very first call proves that there is nothing."""
@@ -194,8 +196,9 @@ def _drive(claim: Claim, choice: Choice, asked: NodeRequest, operation: str, dou
                 seen = gang.Listed(tuple(node for node in listed if _is_of(node, asked)))
         except StyxError as error:
             seen = gang.Raised(error)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             doubt.exists = True
+            doubt.making = isinstance(stop, StillRunning) and isinstance(action, gang.Create)
             raise
         doubt.heed(seen)
 
@@ -256,6 +259,10 @@ def _close_failed(
         },
     )
     world.tell(key, wanted.operation, "attempt", "failed", f"{choice.place}: {message}", attempt=attempt_id)
+    if doubt.making:  # whatever a listing shows now, it may be there in the next moment
+        note = "may still exist: its launch was stopped while it was made"
+        claim.update(state=ClusterState.INIT, place=choice.place, note=note)
+        return
     known = error.created if isinstance(error, CloudError) else ()
     lag_s = world.cloud(choice.place.cloud).limits.listing_lag_s
     not_before = world.timestamp() + lag_s if doubt.exists else 0.0

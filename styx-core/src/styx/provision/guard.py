@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -38,6 +39,10 @@ class NoAnswer(TransientError):
     """The call is still running after its deadline; it may or may not have taken effect."""
 
 
+class StillRunning(KeyboardInterrupt):
+    """The user did not wait for a call, which goes on; it may still take effect."""
+
+
 _log = logging.getLogger("styx.drivers")
 
 
@@ -49,6 +54,7 @@ def call(
     Ctrl-C ends the wait for it, after at most `interrupted_s` more seconds; a second one ends that wait, too.
 
     Raises:
+        StillRunning: The user did not wait for its end.
         StyxError: Whatever the driver raised of the taxonomy.
         NoAnswer: It did not answer within the deadline.
         DriverError: It raised something that is not of the taxonomy; the traceback goes to the log.
@@ -67,8 +73,11 @@ def call(
     thread.start()
     try:
         thread.join(deadline_s)
-    except KeyboardInterrupt:
-        thread.join(interrupted_s)
+    except KeyboardInterrupt as stop:
+        with contextlib.suppress(KeyboardInterrupt):
+            thread.join(interrupted_s)
+        if thread.is_alive():
+            raise StillRunning from stop
         raise
     observe(f"driver:{what}:after")
     if thread.is_alive():
