@@ -73,6 +73,7 @@ def test_connections_are_carried_side_by_side_on_one_login(sshd, client, echo):
             assert ask(shut, b"x") == b""
         assert "127.0.0.1:1 of the node" in client.said[-1]
         assert "Connection refused" in client.said[-1]
+        assert "jump host" not in client.said[-1]
     with pytest.raises(OSError):
         ask(port, b"x")
     assert sshd.log().count("Accepted publickey") == 1

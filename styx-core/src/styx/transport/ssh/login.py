@@ -109,12 +109,19 @@ class Login:
     def tunnel(self, hop: Hop, host: str, port: int) -> Any:
         """A channel to a port that this host can reach; closed with `release`.
 
+        Args:
+            hop: Who is to be reached there; this host itself when it is no further host.
+            host: Where, as this host knows it.
+            port: Where.
+
         Raises:
             SshFailed: It can't, or the login is lost.
         """
         try:
             channel = self._connection.open("direct-tcpip", hop.connect_s, (host, port))
         except Refused as error:
+            if hop is self.hop:
+                raise SshFailed(f"{self.hop} says: {error}", "refused") from error
             raise from_jump(hop, self.hop, str(error)) from error
         except TimeoutError as error:
             raise failed(hop, "timeout", f"its jump host {self.hop} got no answer in {hop.connect_s:g} s") from error
