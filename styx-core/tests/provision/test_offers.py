@@ -48,3 +48,15 @@ def test_what_is_nearest_is_asked_for_when_nothing_fits() -> None:
     assert rows == [SMALL]
     assert [(query.region, query.vcpus) for query in cloud.asked] == [("lab", 64), ("lab", None)]
     assert gather(Requirement(label="a", region="elsewhere"))[0] == []
+
+
+def test_a_region_that_is_not_enabled_is_told_with_those_that_are() -> None:
+    from styx.driver import Place
+    from styx.provision.planning import not_enabled
+
+    places = [Place(cloud="x", account="a", region=f"east-{number}") for number in range(9)]
+    assert not_enabled(places, [("x", "east-1"), (None, "west"), ("y", "west"), ("x", None)]) is None
+    said = not_enabled(places, [("x", "east-11")])
+    assert said is not None
+    assert said.startswith("x has east-1, ")
+    assert said.endswith(" and 4 more enabled, not east-11: `styx check x` looks again")

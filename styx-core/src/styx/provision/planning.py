@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -108,11 +109,26 @@ def candidate_places(world: World, alternatives: Sequence[Requirement]) -> tuple
     return tuple(dict.fromkeys(places))
 
 
+_NEAR: Final = 5
+"""So many names of enabled regions are shown."""
+
+
 def few_enabled(places: Sequence[Place]) -> str | None:
     """What to do about a plan that had nothing but the embedded cloud to choose from."""
     if any(place.cloud != EMBEDDED for place in places):
         return None
     return "only this machine is enabled: `styx check` enables clouds, `styx optimize --assume-enabled` plans without"
+
+
+def not_enabled(places: Sequence[Place], wanted: Iterable[tuple[str | None, str | None]]) -> str | None:
+    """What to do where a cloud and region were named, and the region is none of those that are enabled there."""
+    for cloud, region in wanted:
+        there = list(dict.fromkeys(place.region for place in places if place.cloud == cloud))
+        if region is not None and there and region not in there:
+            near = difflib.get_close_matches(region, there, n=_NEAR) or there[:_NEAR]
+            more = f" and {len(there) - len(near)} more" if len(there) > len(near) else ""
+            return f"{cloud} has {', '.join(near)}{more} enabled, not {region}: `styx check {cloud}` looks again"
+    return None
 
 
 def _checks(

@@ -67,7 +67,10 @@ class Search:
             self.market.look_for(sum(bool(each.instance_type or each.market) for each in blocked))
             plan = self._best(self.problem.model_copy(update={"blocked": tuple(blocked)}))
         if not plan.choices:
-            raise NoPlaceLeft(_why_nothing(plan), hint=planning.few_enabled(self.market.places))
+            places = self.market.places
+            named = ((each.cloud, each.region) for each in self.problem.tasks[0].alternatives)
+            hint = planning.not_enabled(places, named) or planning.few_enabled(places)
+            raise NoPlaceLeft(_why_nothing(plan), hint=hint)
         return budgets.within(self._world, plan, self._hours)
 
     def choices(self, blocked: Sequence[Selector]) -> Sequence[Choice]:
