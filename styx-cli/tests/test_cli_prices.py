@@ -145,6 +145,7 @@ def test_optimize_passes_every_flag(client: Any, cli: Any) -> None:
         (("--budget", "-1"), "--budget must be"),
         (("--run-time", "train=often"), "--run-time"),
         (("--run-time", "0h"), "above 0"),
+        (("--deadline", "0"), "--deadline 0: a time above 0"),
         (("--run-time", "=1h"), "TASK=TIME"),
         (("--assume-enabled", ","), "names of clouds"),
     ],

@@ -539,3 +539,27 @@ def test_what_is_next_in_order_keeps_the_bounds_and_is_as_soon():
         (planned,) = plan_graph(problem, offers_of(rows)).tasks
         assert {choice.offer.instance_type for choice in planned.choices} == {kind}
         assert [choice.place.region for choice in planned.choices[:5]] == ["r0", "r1", "r2", "r3", "r4"]
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        {"budget_usd": 1.9},
+        {"deadline_s": 3599.0},
+        {"max_usd_per_hour": 1.9},
+        {"limits": (Limit(label="q", of="vcpus", most=7, where=Selector()),)},
+        {"together": (("a", "b"),)},
+    ],
+)
+def test_what_is_out_of_reach_is_known_without_a_solver(bound):
+    rows = [
+        CatalogRow(cloud="acme", region=region, instance_type=f"m-{region}", usd_per_hour=1.0, vcpus=4)
+        for region in ("n1", "n2")
+    ]
+    tasks = tuple(
+        GraphTask(name=name, alternatives=(Requirement(label=name, region=region),))
+        for name, region in (("a", "n1"), ("b", "n2"))
+    )
+    problem = GraphProblem(tasks=tasks, places=tuple(PLACES))
+    assert plan_graph(problem, offers_of(rows), highs=False).status == "optimal"
+    assert plan_graph(problem.model_copy(update=bound), offers_of(rows), highs=False).status == "infeasible"

@@ -305,6 +305,13 @@ def test_a_task_of_one_node_may_go_where_its_neighbour_of_several_may_not(privat
         assert {each.name: each.cloud for each in planned} == {"of-1": "do", "of-2": "ibm"}
 
 
+def test_run_times_on_what_nobody_has_are_told(client):
+    task = Task.from_dict({"name": "t", "run": "true"})
+    on = {"t": {"m3": 2.0, "H1000": 1.0}}
+    (told,) = client.optimize(task, options=OptimizeOptions(hours_on=on)).details.warnings
+    assert told == "the run time on H1000 counts nowhere: no machine that would do is, or has, one"
+
+
 def test_a_task_of_several_keeps_its_own_defaults(sized):
     def job(name, **placement):
         return Task.from_dict({"name": name, "run": "true", "resources": {"infra": "ibm"},

@@ -63,7 +63,7 @@ class PlanFlags:
         hours, hours_on = _run_times(self.run_time or ())
         values: dict[str, Any] = {
             "minimize": self.minimize,
-            "deadline_s": None if self.deadline is None else _seconds("--deadline", self.deadline),
+            "deadline_s": None if self.deadline is None else _above_0("--deadline", self.deadline),
             "budget_usd": self.budget,
             "max_usd_per_hour": self.max_hourly_cost,
             "assume_enabled": _clouds(self.assume_enabled),
@@ -143,14 +143,20 @@ def _run_times(given: Sequence[str]) -> tuple[dict[str, float], dict[str, dict[s
         task, _, kind = left.partition("@")
         if equals and not task and not kind:
             raise UsageError(f"--run-time {each}: a time, or TASK=TIME, or TASK@GPU=TIME is needed")
-        seconds = _seconds("--run-time", text)
-        if seconds <= 0:
-            raise UsageError(f"--run-time {each}: a time above 0 is needed")
+        seconds = _above_0("--run-time", text, each)
         if kind:
             hours_on.setdefault(task or "*", {})[canonical_accelerator(kind)] = seconds / 3600
         else:
             hours[task or "*"] = seconds / 3600
     return hours, hours_on
+
+
+def _above_0(flag: str, text: str, whole: str | None = None) -> float:
+    """Seconds of the time that a flag gives, as a part of `whole`."""
+    seconds = _seconds(flag, text)
+    if seconds <= 0:
+        raise UsageError(f"{flag} {whole or text}: a time above 0 is needed")
+    return seconds
 
 
 def _seconds(flag: str, text: str) -> float:

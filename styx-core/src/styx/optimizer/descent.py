@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from styx.optimizer.egress import Level
-from styx.optimizer.model import Link, Model, evaluate, link_usd
+from styx.optimizer.model import MONEY_SLACK, Link, Model, evaluate, link_usd
 
 _STARTS = 12
 
@@ -36,6 +36,33 @@ def improve(model: Model, seconds: float = 1.0) -> list[int] | None:
 def floor(model: Model) -> float:
     """No plan costs less than this: every task at its cheapest, and all transfers free."""
     return sum(min(choices.score) for choices in model.tasks)
+
+
+def hopeless(model: Model) -> bool:
+    """Whether some bound is out of reach even if every task had the least of everything that counts for it."""
+    tasks = model.tasks
+    if model.budget_usd is not None and sum(min(each.usd) for each in tasks) > model.budget_usd + MONEY_SLACK:
+        return True
+    for at_once in model.at_once:
+        cap = model.max_usd_per_hour
+        if cap is not None and sum(min(tasks[task].usd_per_hour) for task in at_once) > cap + MONEY_SLACK:
+            return True
+        for index, limit in enumerate(model.limits):
+            least = sum(min(uses[index] for uses in tasks[task].uses) for task in at_once)
+            if least > limit.most + MONEY_SLACK:
+                return True
+    if any(not set.intersection(*(set(tasks[task].home) for task in group)) for group in model.groups):
+        return True
+    return model.deadline_ms is not None and _soonest_ms(model) > model.deadline_ms
+
+
+def _soonest_ms(model: Model) -> int:
+    """No plan ends before this."""
+    ends = [0] * len(model.tasks)
+    for task in model.order:
+        waits = [ends[link.source] + min(link.ms) for link in model.links if link.target == task]
+        ends[task] = max(waits, default=0) + min(model.tasks[task].ms)
+    return max(ends, default=0)
 
 
 def _starts(model: Model) -> Iterator[list[int]]:

@@ -332,6 +332,8 @@ def _why_together(plan: GraphPlan, found: Sequence[WhatIf]) -> Loser:
     """Every task could run somewhere, but not under the bounds on all of them."""
     helps = [each for each in found if each.feasible and each.binds]
     what = plan.tasks[0].name if len(plan.tasks) == 1 else "all tasks together"
+    if plan.status == "unknown" and plan.method == "descent":
+        return Loser(what=what, reason="a quick search found no plan, and the solver HiGHS can't be used here")
     if plan.status == "unknown":
         return Loser(what=what, reason="no plan was found in time; give the search more of it")
     if not helps:

@@ -131,7 +131,7 @@ def _by_search(model: Model, until: float, highs: bool) -> Solution:
         except ImportError:  # it is installed, and can't be loaded here
             first = descent.improve(model, max(0.1, until - time.monotonic()))
     if first is None:
-        return Solution(None, None, proven=False, gap=None, method="descent")
+        return Solution(None, None, proven=descent.hopeless(model), gap=None, method="descent")
     totals = evaluate(model, first)
     return Solution(first, totals, proven=False, gap=_gap(model, totals), method="descent")
 

@@ -12,7 +12,7 @@ from styx.errors import PluginError, UsageError
 from styx.models.accelerators import answering
 from styx.models.storage import cloud_of_url
 from styx.models.suggest import did_you_mean
-from styx.optimizer.candidates import gather
+from styx.optimizer.candidates import Gathered, gather
 from styx.optimizer.explain import Explanation, explain
 from styx.optimizer.graph import Data, Edge, GraphProblem, GraphTask
 from styx.optimizer.plan import GraphPlan, plan_gathered
@@ -70,10 +70,24 @@ def place(
     answer = world.hub.plan_graph(problem)
     gathered = gather(problem, market.offers, market.features)
     plan = answer or plan_gathered(problem, gathered)
+    if idle := _idle_estimates(problem, gathered):
+        plan = plan.model_copy(update={"warnings": (*plan.warnings, *idle)})
     told = None
     if options.explain or not plan.found:
         told = explain(problem, gathered, plan, market.offers, market.features, lambda wanted, _: market.offers(wanted))
     return Placed(problem, plan, told)
+
+
+def _idle_estimates(problem: GraphProblem, gathered: Sequence[Gathered]) -> list[str]:
+    """Run times on what no task would be given: a name misspelt, mostly."""
+    named = {name for task in problem.tasks for name in task.hours_on}
+    rows = [row for each in gathered for row in each.candidates.rows] if named else []
+    there = {name for row in rows for name in (row.instance_type, (row.accelerator_name or "").lower())}
+    return [
+        f"the run time on {name} counts nowhere: no machine that would do is, or has, one"
+        for name in sorted(named)
+        if not {name, *(each.lower() for each in (name, *answering(name)))} & there
+    ]
 
 
 def problem_of(
