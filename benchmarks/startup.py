@@ -1,4 +1,4 @@
-"""CPU time of `styx --help` and `styx status`, as multiples of importing Typer and pydantic, in one run.
+"""CPU time of short commands, as multiples of importing Typer and pydantic, in one run.
 
 When the incumbent (`skypilot`) can be found, its `sky --help` and `sky status` are measured in the same rounds.
 """
@@ -63,6 +63,10 @@ def main() -> None:
             Subject("styx --version", (*STYX, "--version"), env),
             Subject("styx --help", (*STYX, "--help"), env),
             Subject("styx status", (*STYX, "status"), env),
+            Subject("styx queue", (*STYX, "queue", "bench"), env),
+            Subject("styx logs", (*STYX, "logs", "bench", "1"), env),
+            Subject("styx exec", (*STYX, "exec", "bench", "true"), env),
+            Subject("styx optimize", (*STYX, "optimize", str(ROOT / "examples" / "hello.yaml")), env),
         ]
         if sky is not None:
             subjects += [Subject("sky --help", (*sky, "--help"), env), Subject("sky status", (*sky, "status"), env)]
