@@ -12,12 +12,22 @@ import pytest
 from pydantic import Field, SecretStr
 
 from styx.driver import CatalogRow, DriverConfig, FeatureSet, Image, Market, Node, NodeState, Place, Waiting
-from styx.errors import AmbiguousError, CapacityError, CloudError, QuotaError, Scope, TransientError, VendorDetail
+from styx.errors import (
+    AmbiguousError,
+    CapacityError,
+    CloudError,
+    CredentialsError,
+    QuotaError,
+    Scope,
+    TransientError,
+    UnsupportedError,
+    VendorDetail,
+)
 from styx.models import Resources
 from styx.models.settings import LaunchSettings
 from styx.optimizer.problem import Choice
 from styx.provision import gang
-from styx.provision.attempts import Doubt, Refused, table, waiting_for
+from styx.provision.attempts import Doubt, Refused, all_refused, table, waiting_for
 from styx.provision.request import bid, ends_at, first_lease_s, image_of, network_of, options_of, unfit
 from styx.state.rows import ClusterRow, ClusterState
 from styx.transport import revive
@@ -168,6 +178,36 @@ def test_the_table_has_the_vendors_codes_and_plain_words() -> None:
     ]
 
 
+def test_the_end_says_what_the_refusals_say_to_do_about_it() -> None:
+    def told(*errors: CloudError) -> tuple[str | None, bool]:
+        ended = all_refused([Refused(choice(), error, Scope.REGION) for error in errors])
+        return ended.hint, ended.lasting
+
+    keys, quota = CredentialsError("wrong", hint="set the key"), QuotaError("used up", hint="ask for more")
+    wait = "see `styx why` for the clouds' own words, or use --retry-until-up"
+    assert told(quota, quota, CapacityError("none left")) == (f"ask for more; {wait}", False)
+    assert told(keys, quota) == (f"set the key; ask for more; {wait}", False)
+    assert told(keys, UnsupportedError("never")) == ("set the key", True)
+    assert told(UnsupportedError("never")) == ("see `styx why` for the clouds' own words", True)
+
+
+def test_a_cloud_is_silent_until_it_says_something() -> None:
+    def silent(*seen: gang.Seen) -> bool:
+        held = Doubt()
+        for each in seen:
+            held.heed(each)
+        return held.silent
+
+    lost = gang.Raised(TransientError("host can't be reached"))
+    throttled = gang.Raised(TransientError("slow down", vendor=VendorDetail(code="Throttled")))
+    assert not silent()
+    assert silent(lost, gang.Raised(AmbiguousError("no answer")), lost)
+    assert not silent(lost, throttled)
+    assert not silent(throttled, lost)
+    assert not silent(gang.Raised(CapacityError("none left")))
+    assert not silent(lost, gang.Listed(()))
+
+
 def test_only_a_plain_refusal_of_the_first_call_leaves_no_doubt() -> None:
     node = Node(id="n", cluster="k", rank=0, place=PLACE, state=NodeState.PENDING)
 
@@ -180,6 +220,7 @@ def test_only_a_plain_refusal_of_the_first_call_leaves_no_doubt() -> None:
     refused = gang.Raised(CapacityError("none left"))
     assert not doubt(refused)
     assert not doubt(gang.Raised(QuotaError("used up")))
+    assert not doubt(gang.Raised(UnsupportedError("never")))
     assert doubt(gang.Raised(CapacityError("none left", created=(node,))))
     assert doubt(gang.Raised(TransientError("timed out")), refused)
     assert doubt(gang.Raised(AmbiguousError("lost")))

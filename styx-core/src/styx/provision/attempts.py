@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from styx.driver import Node, NodeRequest, NodeState
 from styx.errors import (
+    AmbiguousError,
     BalanceError,
     CapacityError,
     CloudError,
@@ -34,9 +35,15 @@ CREATE_LIMIT_S = 6 * 3600.0
 """What no cloud's request for patience passes."""
 RELEASE_DEADLINE_S = 300.0
 """How long a failed attempt's machines are watched going away before the next place is tried."""
+SILENT_DEADLINE_S = 30.0
+"""The same, of a cloud from which no call of the attempt had an answer."""
 FIRST_NOTE_S = 3.0
 NOTE_EVERY_S = 15.0
 """When the first line, and how often another, says what a cloud is waiting for."""
+
+_TOLD_HINTS = 3
+_REFUSALS = (CapacityError, QuotaError, BalanceError, CredentialsError, UnsupportedError)
+"""A create that is answered so made nothing."""
 
 Replan = Callable[[Sequence[Selector]], Sequence[Choice]]
 """Ranked choices outside of what is blocked; NoPlaceLeft when there are none."""
@@ -44,11 +51,19 @@ Replan = Callable[[Sequence[Selector]], Sequence[Choice]]
 
 @dataclass(frozen=True)
 class Refused:
-    """One attempt that came to nothing."""
+    """One attempt that came to nothing.
+
+    Attributes:
+        choice: What was tried.
+        error: Why it failed.
+        scope: How far that reaches.
+        silent: The cloud never answered.
+    """
 
     choice: Choice
     error: StyxError
     scope: Scope
+    silent: bool = False
 
 
 def make_nodes(
@@ -69,27 +84,30 @@ def make_nodes(
     refused: list[Refused] = []
     left, unfit = _fitting(choices, wanted)
     while left:
-        choice = left[0]
+        choice, doubt = left[0], Doubt()
         try:
-            return choice, _attempt(claim, choice, wanted)
+            return choice, _attempt(claim, choice, wanted, doubt)
         except StyxError as error:
             scope = failover.scope_of(error)
             if scope is None:
                 raise
-            refused.append(Refused(choice, error, scope))
+            if doubt.silent and any(each.silent and each.choice.place.cloud == choice.place.cloud for each in refused):
+                scope = Scope.CLOUD  # its other regions are hardly easier to reach
+            refused.append(Refused(choice, error, scope, doubt.silent))
             _remember(claim.world, choice, error)
         left = _left_after(claim, left, refused, wanted, replan)
     if not refused and unfit:
         raise NoPlaceLeft("no place that fits can be tried: " + "; ".join(sorted(set(unfit))))
-    raise _all_refused(refused)
+    raise all_refused(refused)
 
 
-def _all_refused(refused: Sequence[Refused]) -> NoPlaceLeft:
-    """What to do about it: wait, unless no place will ever take the request."""
-    if all(isinstance(each.error, UnsupportedError) for each in refused):
-        hint = next((each.error.hint for each in refused if each.error.hint), None)
-        return NoPlaceLeft(table(refused), hint=hint or "see `styx why` for the clouds' own words", lasting=True)
-    return NoPlaceLeft(table(refused), hint="see `styx why` for the clouds' own words, or use --retry-until-up")
+def all_refused(refused: Sequence[Refused]) -> NoPlaceLeft:
+    """What to do about it: what the refusals say, and to wait, unless no place will take the request as things are."""
+    hints = list(dict.fromkeys(each.error.hint for each in refused if each.error.hint))[:_TOLD_HINTS]
+    lasting = all(isinstance(each.error, UnsupportedError | CredentialsError) for each in refused)
+    if not (lasting and hints):
+        hints.append("see `styx why` for the clouds' own words" + ("" if lasting else ", or use --retry-until-up"))
+    return NoPlaceLeft(table(refused), hint="; ".join(hints), lasting=lasting)
 
 
 def _left_after(
@@ -115,7 +133,7 @@ def _fitting(choices: Sequence[Choice], wanted: Wanted) -> tuple[list[Choice], l
     return [choice for choice, reason in reasons if reason is None], [reason for _, reason in reasons if reason]
 
 
-def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
+def _attempt(claim: Claim, choice: Choice, wanted: Wanted, doubt: Doubt) -> tuple[Node, ...]:
     world, row = claim.world, claim.row()
     token = uuid.uuid4().hex
     started = world.now()
@@ -132,7 +150,6 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
     what = f"{wanted.count} x {choice.offer.instance_type} in {choice.place}"
     world.tell(row.key, wanted.operation, "attempt", "started", what, attempt=attempt_id)
     world.hub.ssh.renew(row.key)  # machines made anew show new host keys
-    doubt = Doubt()
     try:
         asked = request.node_request(world, row, token, choice, wanted)
         nodes = _drive(claim, choice, asked, wanted.operation, doubt)
@@ -156,18 +173,28 @@ def _attempt(claim: Claim, choice: Choice, wanted: Wanted) -> tuple[Node, ...]:
 
 @dataclass
 class Doubt:
-    """Whether an attempt may have made machines that no listing shows yet, or is still making them."""
+    """What is not known of an attempt: whether machines exist that no listing shows yet, or are still being made."""
 
     exists: bool = False
     making: bool = False
+    silent: bool = False
+    """It was asked, and every call ended without a word of the cloud's."""
+    _answered: bool = False
 
     def heed(self, seen: gang.Seen) -> None:
         """Learn from one answer. Only a plain refusal of the very first call proves that there is nothing."""
+        if seen is not None:
+            self._answered |= not isinstance(seen, gang.Raised) or _is_answer(seen.error)
+            self.silent = not self._answered
         if isinstance(seen, gang.Raised):
-            refused = isinstance(seen.error, (CapacityError, QuotaError, BalanceError, CredentialsError))
-            self.exists |= not refused or bool(getattr(seen.error, "created", ()))
+            self.exists |= not isinstance(seen.error, _REFUSALS) or bool(getattr(seen.error, "created", ()))
         elif seen is not None:
             self.exists |= bool(seen.nodes)
+
+
+def _is_answer(error: StyxError) -> bool:
+    """Whether the cloud itself said something: what it says has a code."""
+    return not isinstance(error, TransientError | AmbiguousError) or error.vendor.code is not None
 
 
 def _drive(claim: Claim, choice: Choice, asked: NodeRequest, operation: str, doubt: Doubt) -> tuple[Node, ...]:
@@ -266,6 +293,9 @@ def _close_failed(
     known = error.created if isinstance(error, CloudError) else ()
     lag_s = world.cloud(choice.place.cloud).limits.listing_lag_s
     not_before = world.timestamp() + lag_s if doubt.exists else 0.0
+    patience_s = SILENT_DEADLINE_S if doubt.silent else RELEASE_DEADLINE_S
+    if doubt.exists:
+        world.tell(key, wanted.operation, "release", "note", f"{choice.place}: making sure that nothing is left there")
     left = quietly(
         lambda: remove(
             world,
@@ -274,7 +304,7 @@ def _close_failed(
             known=known,
             not_before=not_before,
             check=claim.check,
-            deadline_s=RELEASE_DEADLINE_S + lag_s,
+            deadline_s=patience_s + lag_s,
         )
     )
     if left is None:

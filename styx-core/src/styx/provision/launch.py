@@ -354,7 +354,7 @@ def _what_exists(claim: Claim) -> str:
 def _note_failure(claim: Claim, error: StyxError) -> None:
     """Leave a record that says why; a cluster of which nothing exists gives its name back."""
     row = claim.row()
-    first = error.message.splitlines()[0] if error.message else type(error).__name__
+    first = error.message.splitlines()[0].rstrip(":") if error.message else type(error).__name__
     if row.state is ClusterState.INIT and not teardown.places_tried(claim.world, row):
         note: dict[str, Any] = {"state": ClusterState.TERMINATED, "ended_at": claim.world.now(), "note": error.message}
         quietly(lambda: claim.update(**note))
