@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -123,6 +124,26 @@ def test_a_host_that_lacks_python_is_not_leased(door: FolderDoor) -> None:
     looks = ours.check()
     if any("no Python" in note for note in looks.notes):  # unless /usr/bin has one
         assert [row.accelerator_name for row in ours.fetch()] == ["H100"]
+
+
+def test_one_hung_host_does_not_keep_the_others(door: FolderDoor) -> None:
+    ours, asked, released = driver(door), [], threading.Event()
+    wanted = request(ours)
+
+    def hang(host: str, _: Sequence[str]) -> None:
+        if host == "one":
+            asked.append(host)
+            released.wait(60)
+
+    door.before = hang
+    plain = [row for row in ours.offers(OfferQuery(region="lab"), 2.0) if row.accelerator_name is None]
+    assert len(plain) == 1
+    (node,) = ours.create(wanted)
+    assert (node.id, asked) == ("lab/two", ["one"])  # it is not asked again so soon
+    door.down = {"two", "gpu"}
+    with pytest.raises(DriverError, match=r"lab/one: no answer within 0\.8 s"):
+        driver(door).offers(OfferQuery(region="lab"), 1.0)
+    released.set()
 
 
 def test_a_leased_host_that_is_away_is_unreachable_and_not_forgotten(door: FolderDoor) -> None:

@@ -402,7 +402,10 @@ class DiskPrice(Value):
 
 
 class SelfEnd(Value):
-    """What a node does to end itself when its lease runs out."""
+    """What a node does to end itself when its lease runs out.
+
+    A command is run again, after growing pauses, until its exit code is 0; one try may take two minutes.
+    """
 
     kind: Literal["command", "poweroff", "exit", "none"]
     argv: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -44,6 +44,7 @@ from styx_ssh.shapes import Facts, by_shape, facts_of
 ACCOUNT = "own-machines"
 DEFAULT_FILE = "ssh_node_pools.yaml"
 _RELEASE_S = 50.0
+_FETCH_S = 40.0
 _AWAY_S = 30.0
 """A host that did not answer is not asked again so soon, when it is only one of many to choose from."""
 
@@ -107,12 +108,12 @@ class SshPools(Driver[SshConfig], QuotesLive, OpensPorts, EndsItself):
 
     def fetch(self) -> Iterable[CatalogRow]:
         """A row for each shape in each pool, whether its hosts are free or not."""
-        return list(self._rows(self._look_around(self._every_host()), lambda _: True))
+        return list(self._rows(self._look_around(self._every_host(), _FETCH_S), lambda _: True))
 
     def offers(self, query: OfferQuery, deadline_s: float) -> Sequence[CatalogRow]:
         """Shapes of which a host is free; where none is, those that are taken, so that the refusal can say by whom."""
         hosts = [host for host in self._every_host() if query.region in (None, host.pool)]
-        seen = self._look_around(hosts, timeout_s=min(self.config.reach_s, deadline_s * 0.8))
+        seen = self._look_around(hosts, min(self.config.reach_s, deadline_s * 0.8))
         free = [row for row in self._rows(seen, lambda one: one.lease is None) if _answers(row, query)]
         return free or [row for row in self._rows(seen, lambda _: True) if _answers(row, query)]
 
@@ -149,7 +150,7 @@ class SshPools(Driver[SshConfig], QuotesLive, OpensPorts, EndsItself):
             hosts = self._pools().get(pool)
             if hosts is None:
                 raise DriverError(f"there is no pool {pool} in {self._file}", hint=f"pools: {', '.join(self._pools())}")
-            looks = dict(zip((host.id for host in hosts), each(hosts, self._consider), strict=True))
+            looks = dict(zip((host.id for host in hosts), self._looks(hosts, 2 * self.config.reach_s), strict=True))
             seen = [look for look in looks.values() if isinstance(look, Seen)]
             have = self._already(request, seen)
             self._refuse_unknown(request, have, looks)
@@ -292,13 +293,30 @@ class SshPools(Driver[SshConfig], QuotesLive, OpensPorts, EndsItself):
                 reaches.setdefault(name, node.reach)
         names = [name for name in reaches if name in where]
         found: dict[tuple[str, int, str], Node] = {}
-        for name, look in zip(names, each(names, lambda name: self._look(reaches[name])), strict=True):
+        for name, look in self._looks_again(names, reaches, {*notes, *ours}).items():
             for node in self._listed(look, reaches[name], notes.get(name), ours.get(name)):
                 if node.place.region == pool and cluster in (None, node.cluster):
                     key = (node.cluster, node.rank, node.token or "")
                     if key not in found or node.id == name:
                         found[key] = node
         return sorted(found.values(), key=lambda node: (node.cluster, node.rank))
+
+    def _looks_again(
+        self, names: Sequence[str], reaches: Mapping[str, Ssh], ours: Set[str]
+    ) -> dict[str, scripts.Answer | StyxError]:
+        """What hosts show. Those of which we know nothing are not waited for long: when away they tell nothing."""
+        others = [name for name in names if name not in ours]
+
+        def look(name: str) -> scripts.Answer:
+            self._refuse_away(name)
+            return self._look(reaches[name])
+
+        mine = [name for name in names if name in ours]
+        found = dict(zip(mine, each(mine, lambda name: self._look(reaches[name])), strict=True))
+        found |= dict(zip(others, each(others, look, within_s=self.config.reach_s), strict=True))
+        for name in others:
+            self._note_away(name, found[name])
+        return {name: found[name] for name in names}
 
     def _listed(
         self, look: scripts.Answer | StyxError, reach: Ssh, note: Note | None, known: Node | None
@@ -421,25 +439,35 @@ class SshPools(Driver[SshConfig], QuotesLive, OpensPorts, EndsItself):
     def _look(self, reach: Ssh) -> scripts.Answer:
         return self._hosts.ask(reach, scripts.LOOK, self.config.lease_folder)
 
-    def _detect(self, host: Host, timeout_s: float | None = None) -> Seen:
-        answer = self._hosts.ask(host.reach, scripts.DETECT, self.config.lease_folder, timeout_s=timeout_s)
+    def _detect(self, host: Host) -> Seen:
+        answer = self._hosts.ask(host.reach, scripts.DETECT, self.config.lease_folder)
         said = answer.one("lease")
         return Seen(host, facts_of(host, answer), parse(said) if said else None)
 
-    def _consider(self, host: Host, timeout_s: float | None = None) -> Seen:
-        """A look at one host of several; one that has just been seen to be away is believed to be so still."""
-        since, error = self._away_since.get(host.id, (0.0, None))
+    def _refuse_away(self, name: str) -> None:
+        """A host that has just been seen to be away is believed to be so still, when it is only one of several."""
+        since, error = self._away_since.get(name, (0.0, None))
         if error is not None and self.context.clock() - since < _AWAY_S:
             raise error
-        try:
-            return self._detect(host, timeout_s)
-        except SshFailed as failure:
-            self._away_since[host.id] = (self.context.clock(), failure)
-            raise
 
-    def _look_around(self, hosts: Sequence[Host], timeout_s: float | None = None) -> list[Seen]:
+    def _note_away(self, name: str, look: object) -> None:
+        if isinstance(look, SshFailed) and self._away_since.get(name, (0.0, None))[1] is not look:
+            self._away_since[name] = (self.context.clock(), look)
+
+    def _consider(self, host: Host) -> Seen:
+        self._refuse_away(host.id)
+        return self._detect(host)
+
+    def _looks(self, hosts: Sequence[Host], within_s: float) -> list[Seen | StyxError]:
+        """A look at each of several hosts, within so many seconds for all of them."""
+        looks = each(hosts, self._consider, within_s=within_s)
+        for host, look in zip(hosts, looks, strict=True):
+            self._note_away(host.id, look)
+        return looks
+
+    def _look_around(self, hosts: Sequence[Host], within_s: float) -> list[Seen]:
         """Hosts that answer. Not one of several is a failure to be told, not an empty pool."""
-        looks = each(hosts, lambda host: self._consider(host, timeout_s))
+        looks = self._looks(hosts, within_s)
         seen = [look for look in looks if isinstance(look, Seen)]
         failed = [(host, look) for host, look in zip(hosts, looks, strict=True) if isinstance(look, StyxError)]
         if failed and not seen:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from styx.plugin import Context, CredentialsError, DeadlineExceeded, DriverError, Ssh, SshDoor, SshFailed, StyxError
@@ -60,19 +63,39 @@ class Hosts:
             return None
 
 
-def each(items: Sequence[T], action: Callable[[T], R]) -> list[R | StyxError]:
-    """The result for each item, or why there is none; in order, in parallel."""
+def each(items: Sequence[T], action: Callable[[T], R], *, within_s: float | None = None) -> list[R | StyxError]:
+    """The result for each item, or why there is none; in order, in parallel.
 
-    def one(item: T) -> R | StyxError:
-        try:
-            return action(item)
-        except StyxError as error:
-            return error
+    With `within_s`, what has not ended by then counts as a host that does not answer, and is left to itself: one that
+    is hung must not keep the others.
+    """
+    done: dict[int, R | StyxError] = {}
+    broken: list[BaseException] = []
+    left = deque(range(len(items)))
 
-    if len(items) < 2:
-        return [one(item) for item in items]
-    with ThreadPoolExecutor(max_workers=min(WORKERS, len(items)), thread_name_prefix="styx ssh pool") as pool:
-        return list(pool.map(one, items))
+    def work() -> None:
+        with contextlib.suppress(IndexError):
+            while not broken:
+                index = left.popleft()
+                try:
+                    done[index] = action(items[index])
+                except StyxError as error:
+                    done[index] = error
+                except BaseException as error:  # noqa: BLE001 - raised below, where the caller is
+                    broken.append(error)
+
+    threads = [
+        threading.Thread(target=work, name="styx ssh pool", daemon=True) for _ in range(min(WORKERS, len(items)))
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = None if within_s is None else time.monotonic() + within_s
+    for thread in threads:
+        thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    if broken:
+        raise broken[0]
+    late = SshFailed(f"no answer within {within_s or 0:g} s", "timeout")
+    return [done.get(index, late) for index in range(len(items))]
 
 
 def unusable(host: Host | str, error: StyxError) -> StyxError:

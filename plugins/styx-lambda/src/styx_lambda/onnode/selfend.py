@@ -14,8 +14,6 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-PAUSES_S = (2, 5, 20, 60, 120, 300)
-
 
 def ask(endpoint: str, key: str, path: str, body: Any = None) -> Any:
     """One call; what it answers."""
@@ -45,21 +43,18 @@ def myself(instances: Any, cluster: str, address: str) -> list[str]:
 
 
 def main(endpoint: str, file: str, cluster: str) -> int:
-    """Ask until Lambda agrees; the exit code is 0 then."""
+    """Ask once; the exit code is 0 when Lambda agrees. Whoever runs this runs it again until then."""
     with open(file, encoding="ascii") as stream:
         key = stream.read().strip()
-    said = ""
-    for pause_s in PAUSES_S:
-        try:
-            ids = myself(ask(endpoint, key, "instances"), cluster, own_address(endpoint))
-            if len(ids) == 1:
-                time.sleep(1.1)  # Lambda takes one request in a second
-                ask(endpoint, key, "instance-operations/terminate", {"instance_ids": ids})
-                return 0
-            said = f"{len(ids)} instances of {cluster} have this address"
-        except (OSError, ValueError, KeyError) as error:
-            said = str(error)
-        time.sleep(pause_s)
+    try:
+        ids = myself(ask(endpoint, key, "instances"), cluster, own_address(endpoint))
+        if len(ids) == 1:
+            time.sleep(1.1)  # Lambda takes one request in a second
+            ask(endpoint, key, "instance-operations/terminate", {"instance_ids": ids})
+            return 0
+        said = f"{len(ids)} instances of {cluster} have this address"
+    except (OSError, ValueError, KeyError) as error:
+        said = str(error)
     sys.stderr.write(f"Lambda does not end this machine: {said}\n")
     return 1
 
