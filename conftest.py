@@ -16,11 +16,15 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+
     from styx.testing.machines import Machines
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 CROWDED = ("tests/chaos/", "styx-core/tests/backends/")
 """Tests that fill the machine with processes: never two of them at the same time."""
+CLUSTER = "tests/kubernetes/"
+"""Tests that share one control plane."""
 HOSTS = "machines"
 """The fixture of tests that boot hosts: they mostly wait, and come early."""
 ACROSS = "tests/"
@@ -44,17 +48,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--coverage-floor", type=float, default=None, help="fail when a package's line coverage is lower")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> object:
+    """Share tests out to workers by file, crowded ones to one worker.
+
+    xdist's own groups (`--dist loadgroup`) have no effect with pytest 9.2, whose tests take no other name from xdist:
+    every test went to any worker, and each worker made every fixture of a module or session for itself.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return row_of(nodeid)
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def row_of(nodeid: str) -> str:
+    """Tests with the same answer run one after the other, on one worker."""
+    if nodeid.startswith(CROWDED):
+        return "crowded"
+    return CLUSTER if nodeid.startswith(CLUSTER) else nodeid.split("::")[0]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share tests out to workers by file, crowded ones to one worker, long files first; skip what cannot run here.
+    """Long files first; skip what cannot run here.
 
     A test marked `debian(package, command, *arguments)` is skipped where the command is missing or, with arguments,
     fails; the reason names the package.
     """
     items.sort(key=early)
     for item in items:
-        crowded = item.nodeid.startswith(CROWDED)
-        item.add_marker(pytest.mark.xdist_group("crowded" if crowded else item.nodeid.split("::")[0]))
         if item.nodeid.startswith(ACROSS):
             item.add_marker(pytest.mark.unmeasured)
         if item.get_closest_marker("unmeasured"):

@@ -101,7 +101,7 @@ def tests(session: nox.Session) -> None:
     quietly(session, env, "python", "-m", "tools.measured", "--write", ".nox/measured", str(ROOT / ".coverage"))
     env["STYX_TEST_AGENT_PYTHON"] = str(ROOT / ".nox" / "measured" / "measured-python")
     measured = ["--cov", "--cov-report=", f"--coverage-floor={COVERAGE_FLOOR}"]
-    spread = ["-n", str(WORKERS), "--dist", "loadgroup", "--no-loadscope-reorder"]
+    spread = ["-n", str(WORKERS), "--dist", "loadscope", "--no-loadscope-reorder"]
     session.run(*pytest, *spread, *measured, env=env, external=True)
 
 

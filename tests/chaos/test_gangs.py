@@ -17,7 +17,6 @@ SLOW_END_S = 1.5
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.xdist_group("machines")
 @pytest.mark.parametrize("cloud", ["aws", "lambda"])
 def test_a_part_of_a_gang_is_gone_before_the_next_place_is_asked(
     cloud: str, target_of: Callable[[str], Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -46,7 +45,6 @@ def test_a_part_of_a_gang_is_gone_before_the_next_place_is_asked(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.xdist_group("machines")
 @pytest.mark.parametrize("cloud", ["aws", "lambda"])
 def test_a_part_of_a_gang_and_no_other_place_is_nothing(
     cloud: str, target_of: Callable[[str], Target], tmp_path: Path

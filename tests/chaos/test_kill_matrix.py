@@ -81,7 +81,6 @@ SAMPLE = [
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.xdist_group("machines")
 @pytest.mark.parametrize(("cloud", "case"), SAMPLE, ids=lambda value: value if isinstance(value, str) else value.verb)
 def test_a_sample_of_the_other_clouds(
     cloud: str, case: Case, target_of: TargetOf, tmp_path: Path, tally: Tally

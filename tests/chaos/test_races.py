@@ -102,7 +102,6 @@ def race(target: Target, folder: Path, pair: tuple[str, str], headstart_s: float
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.xdist_group("machines")
 @pytest.mark.parametrize(("cloud", "pair"), [("aws", ("down", "launch")), ("lambda", ("launch", "launch"))])
 def test_two_clients_on_a_simulated_cloud(
     cloud: str, pair: tuple[str, str], target_of: Callable[[str], Target], tmp_path: Path

@@ -157,7 +157,6 @@ def told(life: Life) -> str:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.xdist_group("machines")
 @pytest.mark.parametrize(("cloud", "trouble"), [case(*key, trouble) for key, trouble in TROUBLES.items()])
 def test_a_launch_into_trouble(
     cloud: str, trouble: Trouble, target_of: Callable[[str], Target], tmp_path: Path, monkeypatch: Patch

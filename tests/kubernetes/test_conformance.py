@@ -23,7 +23,7 @@ from tests.kubernetes.conftest import REAL, SETTINGS
 from tests.simcloud.kube import TOKEN
 from tests.simcloud.kube_harness import KubeHarness
 
-pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 NUMBERS = itertools.count(1)
 
 

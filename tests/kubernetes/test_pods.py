@@ -24,7 +24,7 @@ from tests.kubernetes.build import BARE_IMAGE, PYTHON_IMAGE
 from tests.kubernetes.conftest import REAL, Engine
 from tests.simcloud.kube import NOBODY, TOKEN
 
-pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[2]
 
 
