@@ -55,6 +55,9 @@ def test_a_plain_name_takes_the_chips_board_for_servers_and_not_the_other_way_ro
     assert answering("h200") == ("H200", "H200-SXM")
     assert answering("H200-SXM5") == ("H200-SXM",)
     assert answering("A100") == ("A100",)
+    assert answering("TPU-v5e-8") == ("tpu-v5e-8", "tpu-v5litepod-8")
+    assert answering("tpu-v5litepod-8") == ("tpu-v5litepod-8", "tpu-v5e-8")
+    assert answering("tpu-v6e-8") == ("tpu-v6e-8",)
     for name, boards in BOARDS.items():
         for board in boards:
             assert accelerator_facts(board) == accelerator_facts(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import BeforeValidator, model_serializer, model_validator
@@ -22,6 +23,7 @@ _VENDORS: Final = frozenset({*(facts.vendor for facts in ACCELERATORS.values()),
 _VENDOR_ALIASES: Final[Mapping[str, str]] = {"habana": "intel", "amazon": "aws", "annapurna": "aws"}
 _PREFIX: Final = re.compile(r"^(?:nvidia|amd|intel|tesla|quadro|geforce|instinct)(?:[ _-]+|(?=tesla))", re.IGNORECASE)
 _TPU: Final = re.compile(r"tpu-(v\d+[a-z]*)-\d+(-pod)?", re.IGNORECASE)
+_V5E: Final = ("v5e", "v5litepod")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._ +-]*")
 _MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?\s*[kmgtKMGT][iI]?[bB]?)(\+?)")
 _SHAPE: Final = 'must be a name with an optional count, such as "A100:8", or a memory size such as "80GB+"'
@@ -180,10 +182,15 @@ def canonical_accelerator(name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=512)
 def answering(name: str) -> tuple[str, ...]:
-    """Names of what meets a request for this one: who asks for `H100` takes an `H100-SXM`, not the other way round."""
+    """Names of what meets a request for this one: who asks for `H100` takes an `H100-SXM`, not the other way round.
+
+    A TPU `v5e` is what its vendor's interface calls `v5litepod`: each is the other.
+    """
     usual = canonical_accelerator(name)
-    return (usual, *BOARDS.get(usual, ()))
+    same = [usual.replace(f"-{one}-", f"-{other}-") for one, other in (_V5E, _V5E[::-1]) if f"tpu-{one}-" in usual]
+    return (usual, *same, *BOARDS.get(usual, ()))
 
 
 def accelerator_of_product(product: str, memory_gib: float) -> str:

@@ -231,7 +231,7 @@ def _reliefs(tasks: Sequence[GraphTask]) -> Iterator[tuple[str, dict[str, Any]]]
     if any(each.cloud or each.region or each.zone for each in wanted):
         where = next("/".join(p or "*" for p in (w.cloud, w.region, w.zone)).rstrip("/*") for w in wanted if _pinned(w))
         yield f"anywhere, not only in {where}", {"cloud": None, "region": None, "zone": None, "zones": ()}
-    if any(each.instance_type for each in wanted):
+    if any(each.instance_type and _names_a_size(each) for each in wanted):
         yield "with any machine type that is large enough", {"instance_type": None}
     if any(each.arch == "x86_64" for each in wanted):
         yield "on Arm processors as well (placement.arch: any)", {"arch": None}
@@ -239,6 +239,11 @@ def _reliefs(tasks: Sequence[GraphTask]) -> Iterator[tuple[str, dict[str, Any]]]
         yield "on a machine of any size (placement.default_cpus: 0, placement.default_memory: 0)", {"least": None}
     if any(each.network_tier == "best" for each in wanted):
         yield "with the standard network", {"network_tier": None}
+
+
+def _names_a_size(wanted: Requirement) -> bool:
+    amounts = (wanted.vcpus, wanted.memory_gib, wanted.memory_per_vcpu, wanted.accelerator_count)
+    return any(amounts)
 
 
 def _pinned(wanted: Requirement) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from styx.driver import CatalogRow, Place
-from styx.models.acceleratornames import BOARDS
+from styx.models.accelerators import answering
 from styx.optimizer.egress import Level
 from styx.optimizer.graph import Candidates, Data, GraphProblem, GraphTask, Limit
 from styx.optimizer.network import Network
@@ -351,7 +351,7 @@ def hours_on(task: GraphTask, row: CatalogRow) -> float:
     on = task.hours_on
     if not on:
         return task.hours
-    plain = next((name for name in on if row.accelerator_name in BOARDS.get(name, ())), "")
+    plain = next((name for name in on if row.accelerator_name in answering(name)), "")
     return on.get(row.instance_type) or on.get(row.accelerator_name or "") or on.get(plain) or task.hours
 
 

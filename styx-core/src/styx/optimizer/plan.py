@@ -13,7 +13,19 @@ from styx.optimizer import solve as solving
 from styx.optimizer.candidates import FeaturesOf, Gathered, Offers, gather
 from styx.optimizer.egress import Level
 from styx.optimizer.graph import GraphProblem, GraphTask
-from styx.optimizer.model import Choices, Link, Model, build, evaluate, finish_ms, hours_on, link_usd, unpriced, uses
+from styx.optimizer.model import (
+    Choices,
+    Link,
+    Model,
+    Totals,
+    build,
+    evaluate,
+    finish_ms,
+    hours_on,
+    link_usd,
+    unpriced,
+    uses,
+)
 from styx.optimizer.problem import Choice, Loser
 from styx.optimizer.reasons import described
 from styx.units import number_text, usd_text
@@ -25,7 +37,7 @@ _NO_SOLVER = "the solver HiGHS (highspy) can't be used here: the plan is what a 
 _LOOKED_AT = 100
 """How many of a task's cheapest (or soonest) candidates are compared in full."""
 _TRIED = 3000
-"""How many candidates of all tasks are looked at for some that break no bound."""
+"""How many candidates of a single task are looked at for some that break no bound; fewer of each in larger graphs."""
 _LONGER_S = 60.0
 """From here on a run that takes longer is told."""
 
@@ -187,6 +199,7 @@ class _Comparison:
             self.links[link.target].append(link)
         self.full = model.coupled or model.by_time
         self._order: dict[int, list[int]] = {}
+        self._known: dict[tuple[int, int], Totals] = {}
 
     def _sorted(self, choices: Choices) -> list[int]:
         """Cheapest, or soonest, first; shared by tasks that ask for the same."""
@@ -228,13 +241,19 @@ class _Comparison:
         if not self.full:
             return []
         kept: list[int] = []
-        for i in some[: _TRIED // len(self.picks)]:
-            if len(kept) < _LOOKED_AT and not evaluate(self.model, self._with(task, i)).broken:
+        for i in some[: max(ALTERNATIVES, _TRIED // len(self.picks) ** 2)]:
+            if len(kept) >= _LOOKED_AT:
+                break
+            if not self._moved_to(task, i).broken:
                 kept.append(i)
         return kept
 
-    def _with(self, task: int, choice: int) -> list[int]:
-        return [choice if number == task else pick for number, pick in enumerate(self.picks)]
+    def _moved_to(self, task: int, choice: int) -> Totals:
+        """The plan with one task elsewhere."""
+        if (task, choice) not in self._known:
+            picks = [choice if number == task else pick for number, pick in enumerate(self.picks)]
+            self._known[task, choice] = evaluate(self.model, picks)
+        return self._known[task, choice]
 
     def _trimmed(self, task: int, best: list[int]) -> list[int]:
         """The first ones, then the first one of some more regions, and of every cloud."""
@@ -257,7 +276,7 @@ class _Comparison:
         """In the plan's own order; what breaks a bound comes last, and what leaves its group (alone) before that."""
         keys = {}
         for i in listed:
-            totals = evaluate(self.model, self._with(task, i))
+            totals = self._moved_to(task, i)
             groups = [each.startswith("group ") for each in totals.broken]
             keys[i] = (not all(groups), any(groups), *totals.key(self.model.by_time))
         return sorted(listed, key=keys.__getitem__)
