@@ -236,6 +236,8 @@ def test_a_bid_is_placed_and_found_again(harness, cloud):
     cloud.preempt(node.id)
     seen = driver.nodes(request.place, request.cluster)[0]
     assert (seen.state, seen.ended.cause) == (NodeState.STOPPED, "preempted")
+    with pytest.raises(UnsupportedError, match="lost its disk"):
+        driver.start([seen])
     steps.down(harness, driver, [seen])
 
 

@@ -325,6 +325,11 @@ def test_stop_start_and_exec(bench: Bench) -> None:
     assert rates[0].end is not None
     assert rates[1].start >= rates[0].end  # not charged again for the time before the stop
 
+    (machine,) = bench.cloud.machines()
+    bench.cloud.end_from_within(machine.id, "stop")  # as its lease does, of which this client knows nothing yet
+    bench.client.start(["c"])
+    assert bench.client.status(refresh=True)[0].state is ClusterState.UP
+
 
 def test_refusals_before_anything_is_made(bench: Bench) -> None:
     with pytest.raises(NotExecutable, match="service"):

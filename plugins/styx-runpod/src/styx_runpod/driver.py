@@ -227,7 +227,16 @@ class RunPod(Driver[RunPodConfig], Stoppable, EndsItself, HasZones, ReportsQuota
             self._act(one, "stop")
 
     def start(self, nodes: Sequence[Node]) -> Sequence[Node]:
-        """Start the pods on the hosts that they are tied to, which may have no GPU left by now."""
+        """Start the pods on the hosts that they are tied to, which may have no GPU left by now.
+
+        Not those by bid: what a start would cost them is nowhere said, and their disk is lost.
+        """
+        for one in nodes:
+            if not one.data.get("kept"):
+                raise UnsupportedError(
+                    f"the pod {one.id} has no volume: it lost its disk when it was stopped, and is not started again",
+                    hint="end it with `styx down`, and launch again",
+                )
         for one in nodes:
             self._act(one, "start")
         wanted = {one.id for one in nodes}

@@ -312,6 +312,8 @@ def start(world: World, row: ClusterRow, *, retry_for_s: float = 0.0) -> None:
     op = teardown.operation("start")
     deadline = world.timestamp() + retry_for_s
     pause_s = RETRY_PAUSES_S[0]
+    if row.state is ClusterState.UP:  # as far as is known here: its lease may have stopped it
+        row = reconcile.refresh(world, row)
     with claimed(world, row) as claim:
         row = claim.row()
         if row.state is ClusterState.UP:
