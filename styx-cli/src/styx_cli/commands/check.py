@@ -56,7 +56,8 @@ def check(
     refused = [view for view in views if not view.ok]
     if refused and (clouds or len(refused) == len(views)):
         names = ", ".join(view.cloud for view in refused)
-        raise CredentialsError(f"not usable: {names}", hint=next((view.hint for view in refused if view.hint), None))
+        hint = next((view.hint for view in refused if view.hint), None) if as_json else None  # else it is there already
+        raise CredentialsError(f"not usable: {names}", hint=hint)
 
 
 def _permissions(app: App, found: Sequence[PermissionsView], *, as_json: bool, named: bool) -> None:
@@ -90,7 +91,10 @@ def _permissions(app: App, found: Sequence[PermissionsView], *, as_json: bool, n
 def _show(app: App, views: Sequence[CheckView], *, verbose: bool) -> None:
     from styx_cli.render import show_table
 
-    rows = [[view.cloud, "yes" if view.ok else "no", view.account or "-", view.message or "-"] for view in views]
+    rows = [
+        [view.cloud, "yes" if view.ok else "no", view.account or "-", "; ".join((view.message or "-").splitlines())]
+        for view in views
+    ]
     headers = ["CLOUD", "ENABLED", "ACCOUNT", "MESSAGE"]
     if verbose:
         headers.append("PLACES")

@@ -87,7 +87,7 @@ _LAUNCH = '[ -f "$1" ] || exit 96; shift; exec "$@"'
 def no_agent(who: str) -> NodeGone:
     """For a node that has no agent of ours."""
     said = f"{who} has no agent: its lease is over, or its launch has not come that far"
-    return NodeGone(said, hint="`styx status --refresh` tells more")
+    return NodeGone(said, hint="`styx status --refresh` tells more; `styx launch -c` begins one anew")
 
 
 class Transport(ABC):
