@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from styx.backends.ray.bundle import bundle
 from styx.backends.ray.formation import Report, all_up, node_spec, split, stays
+from styx.backends.ray.node import _last_line
 from styx.backends.ray.onnode import keeper, launch, ports, processes
 from styx.backends.ray.onnode.driver import params_of, phases_of
 from styx.backends.ray.onnode.gang import Ask
@@ -332,6 +333,7 @@ def test_a_node_without_ray_reports_so_and_has_nothing_to_take_down(program, tmp
     assert json.loads(seen.stdout)["state"] == "absent"
     down = verb(program, "down", tmp_path / "ray")
     assert json.loads(down.stdout) == {"survivors": []}
+    assert down.stdout.startswith("\n")  # on a line of its own, whatever a login's shell has printed before
 
 
 def test_a_dead_keeper_is_seen_through(program, tmp_path):
@@ -361,3 +363,17 @@ def test_a_start_is_split_into_the_starts_that_belong_to_it():
     assert split(reports, 12.0) == " (rank 0 in 10.1 s, the slowest other in 4.0 s)"
     assert split(reports, 5.1) == " (the slowest other in 4.0 s)"  # rank 0 was up before
     assert split(reports, 1.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        (b'noise\n{"state": "up"}\n', {"state": "up"}),
+        (b'a title\n{"a": 1}\n', {"a": 1}),
+        (b'title{"a": 1}\n', None),
+        (b"[1]\n", None),
+        (b"", None),
+    ],
+)
+def test_an_answer_is_the_last_line_of_what_a_login_prints(said, answer):
+    assert _last_line(said) == answer

@@ -120,7 +120,7 @@ def test_a_host_without_python_is_unusable_until_one_is_put_there(boot, client, 
 
 
 def test_an_agent_that_was_removed_is_not_begun_again_by_a_connection_that_heals(boot, client, agent):
-    host = boot()
+    host = boot(files={"/root/.bashrc": "printf 'a title without a line end'\n"})
     node = client.transport(reach(host), f"{KEY}/0")
     with pytest.raises(NodeGone, match="has no agent"):
         ensure_agent(node, KEY, 0, agent, anew=False)

@@ -63,10 +63,19 @@ class Node:
             if ran.exit_code != _MISSING:
                 break
             transport.put(self.bundle.build(), program, mode=0o600)
-        lines = ran.stdout.decode("utf-8", "replace").splitlines()
-        if ran.exit_code != 0 or not lines:
+        answer = _last_line(ran.stdout) if ran.exit_code == 0 else None
+        if answer is None:
             said = ran.stderr.decode("utf-8", "replace").strip().splitlines()
-            why = said[-1] if said else f"`{verb}` ended with exit code {ran.exit_code}"
+            why = said[-1] if said else f"`{verb}` ended with exit code {ran.exit_code} and no answer"
             raise Unreachable(f"Ray on rank {self.ready.rank} of {self.key}: {why}")
-        answer: dict[str, Any] = json.loads(lines[-1])
         return answer
+
+
+def _last_line(stdout: bytes) -> dict[str, Any] | None:
+    """The JSON object at the end of what a command said, after what a login's shell may print."""
+    lines = stdout.decode("utf-8", "replace").splitlines()
+    try:
+        value = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -147,8 +147,8 @@ class SshTransport(Transport):
 
     def _greet(self, channel: SshChannel, program: AgentProgram) -> None:
         lines = _Lines(channel)
-        while (line := lines.next(PROBE_S)) is not None and line != scripts.MARK:
-            pass  # what a login shell's start-up files print
+        while (line := lines.next(PROBE_S)) is not None and not line.endswith(scripts.MARK):
+            pass  # what a login shell's start-up files print, perhaps without a line end
         if line is None:
             raise Unreachable(f"{self.route[-1]} runs no `sh`: {lines.problem()}")
         facts = self.facts_from([lines.next(PROBE_S) or "" for _ in range(3)])

@@ -190,7 +190,8 @@ def _link(given: argparse.Namespace) -> int:
 
 
 def _print(value: Dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
+    # On a line of its own: the login's shell may have printed something without a line end.
+    sys.stdout.write("\n" + json.dumps(value) + "\n")
     sys.stdout.flush()
 
 
