@@ -563,3 +563,20 @@ def test_what_is_out_of_reach_is_known_without_a_solver(bound):
     problem = GraphProblem(tasks=tasks, places=tuple(PLACES))
     assert plan_graph(problem, offers_of(rows), highs=False).status == "optimal"
     assert plan_graph(problem.model_copy(update=bound), offers_of(rows), highs=False).status == "infeasible"
+
+
+def test_offers_of_unknown_price_keep_to_limits_and_deadlines_too():
+    rows = [CatalogRow(cloud="acme", region="n1", instance_type="known", usd_per_hour=1.0, vcpus=4)]
+    rows += [
+        CatalogRow(cloud="bolt", region="e1", instance_type=kind, vcpus=cpus) for kind, cpus in (("s", 4), ("l", 64))
+    ]
+    task = GraphTask(name="t", alternatives=(Requirement(label="any"),), hours_on={"s": 9.0})
+    problem = GraphProblem(tasks=(task,), places=tuple(PLACES))
+    limit = Limit(label="q", of="vcpus", most=8, where=Selector(cloud="bolt"))
+    for bounds, kinds in (
+        ({}, ["known", "s", "l"]),
+        ({"limits": (limit,)}, ["known", "s"]),
+        ({"deadline_s": 7200}, ["known", "l"]),
+    ):
+        (planned,) = plan_graph(problem.model_copy(update=bounds), offers_of(rows)).tasks
+        assert [choice.offer.instance_type for choice in planned.choices] == kinds

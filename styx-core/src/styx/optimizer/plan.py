@@ -12,7 +12,7 @@ from styx.driver import CatalogRow, FeatureSet, Value
 from styx.optimizer import solve as solving
 from styx.optimizer.candidates import FeaturesOf, Gathered, Offers, gather
 from styx.optimizer.egress import Level
-from styx.optimizer.graph import GraphProblem, GraphTask
+from styx.optimizer.graph import Candidates, GraphProblem, GraphTask
 from styx.optimizer.model import (
     Choices,
     Link,
@@ -316,6 +316,7 @@ def _choices(
     ]
     if len(unknown) < len(found):  # behind every known price, as far as a bound on money lets them be tried at all
         bounded = problem.budget_usd is not None or problem.max_usd_per_hour is not None
+        open_ones = [i for i in unknown if not bounded and _may_be(problem, task, found, i)]
         choices += [
             Choice(
                 place=found.places[i],
@@ -323,9 +324,16 @@ def _choices(
                 usd_per_hour=None,
                 requirement=task.alternatives[found.answers[i]].label,
             )
-            for i in ([] if bounded else unknown[:ALTERNATIVES])
+            for i in open_ones[:ALTERNATIVES]
         ]
     return tuple(choices)
+
+
+def _may_be(problem: GraphProblem, task: GraphTask, found: Candidates, index: int) -> bool:
+    """Whether limits and the deadline let a task have an offer at all."""
+    place, row = found.places[index], found.rows[index]
+    late = problem.deadline_s is not None and hours_on(task, row) * 3600 > problem.deadline_s
+    return not late and all(uses(limit, task, place, row) <= limit.most for limit in problem.limits)
 
 
 def _over(problem: GraphProblem, each: Gathered, model: Model, number: int) -> list[Loser]:
