@@ -244,6 +244,18 @@ def test_a_launch_that_fails_late_says_how_to_remove_what_exists(bench: Bench, m
     assert "`styx down c`" in str(failed.value.hint)
 
 
+def test_a_bug_in_ending_the_work_does_not_keep_machines(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from styx.provision import follow
+
+    def broken(*_: Any) -> Any:
+        raise ValueError("no JSON")
+
+    bench.launch()
+    monkeypatch.setattr(follow, "_keep_logs", broken)
+    bench.client.down(["c"])
+    assert bench.alive() == []
+
+
 def test_a_failing_down_names_each_cluster_and_what_is_still_there(bench: Bench) -> None:
     bench.launch("c")
     bench.launch("d")

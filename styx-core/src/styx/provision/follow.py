@@ -284,6 +284,8 @@ def quiesce(world: World, row: ClusterRow) -> None:
         in_parallel(lambda up: up.agent.shutdown(timeout_s=30.0), ups)
     except StyxError as error:
         world.hub.report(f"{row.name} did not end its work in order: {error.message}")
+    except Exception as error:  # noqa: BLE001 - a bug here, or in a backend, must not keep machines that cost money
+        world.hub.report(f"{row.name} did not end its work in order: {type(error).__name__}: {error}")
     finally:
         nodeup.close_all(ups)
 
