@@ -50,5 +50,7 @@ def test_the_story_tells_attempts_with_the_clouds_own_words() -> None:
     assert text.startswith("train (k) is LOST: preempted\n")
     assert "acme/eu-1" in text
     assert "CapacityError [zone]: no room (the cloud said: 409 sold out)" in text
+    told = failed.model_copy(update={"message": "it says 409: sold out", "vendor_message": "sold out."})
+    assert "the cloud said" not in story_text(story.model_copy(update={"attempts": (told,)}))
     assert "did not end" in text
     assert "create: trying us-1" in text

@@ -476,9 +476,9 @@ class Ec2:
         zones = self.backend(name[:-1]).describe_availability_zones()
         return next(str(zone.zone_id) for zone in zones if zone.name == name)
 
-    def sell_out(self, zone: str, code: str = "InsufficientInstanceCapacity") -> None:
-        """No machine can be had in a zone (its name), or in a region's every zone (its name)."""
-        self.closed[zone] = code
+    def sell_out(self, zone: str, code: str = "InsufficientInstanceCapacity", *, kind: str | None = None) -> None:
+        """No machine, or none of a type, can be had in a zone (its name), or in a region's every zone (its name)."""
+        self.closed[zone if kind is None else f"{zone} {kind}"] = code
 
     def leave(self, machines: int) -> None:
         """Only so many machines are left; the launch after them is refused, once."""

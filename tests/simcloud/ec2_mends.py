@@ -172,7 +172,8 @@ def _check_room(aws: Ec2, response: Any) -> None:
     count, kind = int(response._get_param("MinCount", 1)), response._get_param("InstanceType")
     subnet = response._get_param("NetworkInterfaces", [{}])[0].get("SubnetId")
     zone = response.ec2_backend.get_subnet(subnet).availability_zone
-    code = aws.closed.get(zone) or aws.closed.get(response.region)
+    places = [f"{place}{only}" for place in (zone, response.region) for only in ("", f" {kind}")]
+    code = next((aws.closed[place] for place in places if place in aws.closed), None)
     if aws.left is not None:
         left, aws.left = aws.left, max(0, aws.left - count)
         if left < count:

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from styx.errors import AmbiguousError, CapacityError, CredentialsError, TransientError
-from styx.plugin import Image, NodeState, Place
+from styx.errors import AmbiguousError, CapacityError, CredentialsError, TransientError, UnsupportedError
+from styx.plugin import Image, NodeState, Place, Scope
 from styx.provision.guard import Guarded
 from styx.provision.removal import remove
 from styx.state.folders import HomeFolders
@@ -340,3 +340,11 @@ def test_a_machine_finds_only_itself():
     ]
     assert selfend.myself(listed, "styx-a-st0re101", "10.0.0.7") == ["me"]
     assert selfend.myself(listed, "styx-a-st0re101", "10.9.9.9") == []
+
+
+def test_parameters_that_a_region_refuses_are_no_word_about_the_others(harness, cloud):
+    driver = harness.driver()
+    cloud.script("launch", refusal("global/invalid-parameters"))
+    with pytest.raises(UnsupportedError) as caught:
+        driver.create(harness.request(driver))
+    assert caught.value.scope is Scope.REGION

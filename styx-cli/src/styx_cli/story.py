@@ -80,7 +80,8 @@ def _reason(attempt: Attempt) -> str:
     if not attempt.error:
         return "-"
     told = attempt.message or ""
-    said = " ".join(part for part in (attempt.vendor_code, attempt.vendor_message) if part and part not in told)
+    parts = (attempt.vendor_code, attempt.vendor_message)
+    said = " ".join(part for part in parts if part and part.rstrip(".") not in told)
     scope = f" [{attempt.scope}]" if attempt.scope else ""
     cloud = f" (the cloud said: {said})" if said else ""
     return f"{attempt.error}{scope}: {told}{cloud}"

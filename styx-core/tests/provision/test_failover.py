@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from styx.driver import CatalogRow, Market, Place
 from styx.errors import (
     BalanceError,
     CapacityError,
+    CloudError,
     CredentialsError,
     DeadlineExceeded,
     DriverError,
@@ -69,9 +71,10 @@ def test_scopes_of_errors() -> None:
     assert scope_of(WrongState("x")) is None
 
 
-def test_a_quota_counts_one_kind_of_machine_of_one_market() -> None:
-    def offered(region: str, chip: str | None, market: Market, kind: str) -> Choice:
-        plain = choice("a", "1", region, None, kind)
+@pytest.mark.parametrize("kind", [QuotaError, CapacityError])
+def test_quotas_and_capacity_are_of_one_kind_of_machine_and_one_market(kind: type[CloudError]) -> None:
+    def offered(region: str, chip: str | None, market: Market, name: str) -> Choice:
+        plain = choice("a", "1", region, None, name)
         update = {"accelerator_name": chip, "accelerator_count": 1 if chip else 0, "market": market}
         return plain.model_copy(update={"offer": plain.offer.model_copy(update=update)})
 
@@ -82,7 +85,8 @@ def test_a_quota_counts_one_kind_of_machine_of_one_market() -> None:
         offered("r2", "A100", Market.SPOT, "p4"),
     )
     larger = offered("r1", "A100", Market.SPOT, "p4-large")
-    error = QuotaError("used up")
-    assert left_after([refused, larger, *spared], refused, error, Scope.REGION) == spared
-    assert left_after([refused, larger, *spared], refused, DriverError("no"), Scope.REGION) == spared[2:]
+    error = kind("no more")
+    for scope in (Scope.ZONE, Scope.REGION):
+        assert left_after([refused, larger, *spared], refused, error, scope) == spared
+        assert left_after([refused, larger, *spared], refused, DriverError("no"), scope) == spared[2:]
     assert not left_after([refused, larger, *spared], refused, error, Scope.ACCOUNT)

@@ -35,6 +35,7 @@ from styx.plugin import (
     NodeState,
     OpensPorts,
     Place,
+    Scope,
     SelfEnd,
     TransientError,
     UnsupportedError,
@@ -50,7 +51,7 @@ from styx.rest import (
 )
 from styx_lambda import machines, prices
 from styx_lambda.accounts import Accounts
-from styx_lambda.errors import ABSENT, ERRORS, LAUNCH_ERRORS, classify, classify_launch
+from styx_lambda.errors import ABSENT, ERRORS, INVALID, LAUNCH_ERRORS, classify, classify_launch
 from styx_lambda.pace import Pace, Read
 
 VARIABLES: Final = ("LAMBDA_API_KEY", "LAMBDA_CLOUD_API_KEY")
@@ -164,6 +165,8 @@ class Lambda(Driver[LambdaConfig], OpensPorts, EndsItself):
                         nodes[rank] = made[rank] = self._launch(request, rank, ruleset)
                 except CloudError as error:
                     error.created = tuple(nodes.values())
+                    if error.vendor.code == INVALID:  # which may be the region: Lambda says no more
+                        error.scope = Scope.REGION
                     raise
         return [nodes[rank] for rank in sorted(nodes)]
 

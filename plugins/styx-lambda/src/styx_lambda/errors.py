@@ -19,6 +19,7 @@ from styx.plugin import (
 from styx.rest import Failure
 
 ABSENT: Final = "global/object-does-not-exist"
+INVALID: Final = "global/invalid-parameters"
 
 
 class Throttled(TransientError):
@@ -34,7 +35,7 @@ ERRORS: Final[Mapping[str, type[CloudError]]] = {
     "global/internal-error": TransientError,
     "global/invalid-address": BalanceError,
     "global/invalid-api-key": CredentialsError,
-    "global/invalid-parameters": UnsupportedError,
+    INVALID: UnsupportedError,
     "global/not-found": DriverError,
     ABSENT: DriverError,
     "global/quota-exceeded": QuotaError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from styx.errors import CloudError, DeadlineExceeded, QuotaError, Scope, StyxError
+from styx.errors import CapacityError, CloudError, DeadlineExceeded, QuotaError, Scope, StyxError
 from styx.optimizer.failover import block_of, remaining, survives
 from styx.optimizer.problem import Choice, Selector
 
@@ -23,7 +23,7 @@ def scope_of(error: StyxError) -> Scope | None:
 def reach(refused: Choice, error: StyxError, scope: Scope) -> Selector:
     """What a failure blocks.
 
-    Quotas of a region count machines by kind: its other accelerators, and its other market, have quotas of their own.
+    Quotas, and what is free, are of machines of a kind: other accelerators there, and the other market, have their own.
     """
     block = block_of(refused, scope)
     if not _is_of_a_kind(error, scope):
@@ -41,4 +41,4 @@ def left_after(choices: Sequence[Choice], refused: Choice, error: StyxError, sco
 
 
 def _is_of_a_kind(error: StyxError, scope: Scope) -> bool:
-    return isinstance(error, QuotaError) and scope is Scope.REGION
+    return isinstance(error, CapacityError | QuotaError) and scope in (Scope.ZONE, Scope.REGION)
