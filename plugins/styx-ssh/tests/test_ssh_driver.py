@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,8 @@ from styx.testing.contexts import OTHER_STORE, STORE, make_context
 from styx.testing.folders import FolderDoor
 from styx.testing.processes import kill_marked, marked
 from styx.transport.agentfile import agent_file
-from styx_ssh import SshConfig, SshPools
+from styx.transport.ssh import scripts as core_scripts
+from styx_ssh import SshConfig, SshPools, scripts
 from styx_ssh.scripts import parse
 from styx_ssh.shapes import nominal_gib
 
@@ -353,3 +355,14 @@ def test_answers_are_found_among_greetings() -> None:
     assert answer.lines == (("lease", "{}"), ("gpu", "a"), ("gpu", "b"))
     assert parse(b"<<styx-ssh\nlease={}\n") is None
     assert parse(b"Permission denied") is None
+
+
+def test_a_python_that_can_start_an_agent_counts_and_ends_it_too() -> None:
+    found = re.search(r"for c in (.*?); do", core_scripts.PROBE)
+    assert found is not None
+    names = found[1].replace('"$s"', '"$HOME"/.styx-agent').split()
+    assert "/opt/*/bin/python3" in names
+    for script in (scripts.DETECT, scripts.GIVE_BACK, scripts.END_ITSELF):
+        listed = re.search(r"for python in (.*?); do", script)
+        assert listed is not None
+        assert set(listed[1].split()) == set(names)

@@ -13,6 +13,12 @@ from dataclasses import dataclass
 BEGIN = "<<styx-ssh"
 END = "styx-ssh>>"
 
+_PYTHONS = (
+    'python3 /usr/bin/python3 /usr/local/bin/python3 "$HOME"/.styx-agent/python/bin/python3 /opt/*/bin/python3 '
+    "python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python"
+)
+"""Where a Python is looked for: wherever one may be found that starts an agent."""
+
 _LEASE = r"""
 lease() {
     if [ -d "$folder/styx.lease" ]; then echo 'lease={"broken": "a folder"}'; return; fi
@@ -57,7 +63,7 @@ echo "machine=$(uname -sm)"
 echo "connection=$SSH_CONNECTION"
 echo "addresses=$(hostname -I 2>/dev/null)"
 [ -e "$HOME/sky_workdir" ] && echo 'workdir=there'
-for python in python3 /usr/bin/python3 /usr/local/bin/python3 "$HOME/.styx-agent/python/bin/python3" python; do
+for python in @PYTHONS@; do
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && echo "python=$python" && break
 done
 PATH=$PATH:/usr/local/nvidia/bin:/usr/local/cuda/bin
@@ -68,7 +74,7 @@ if command -v nvidia-smi >/dev/null 2>&1; then
 fi
 exit 0
 """
-)
+).replace("@PYTHONS@", _PYTHONS)
 """What the host is. Arguments: folder."""
 
 TAKE = (
@@ -120,7 +126,7 @@ clean() {
         case $base in /var/tmp/*) [ -O "$base" ] && [ -O "$state" ] || continue ;; esac # anybody may write there
         for agent in "$state"/*.pyz; do
             [ -f "$agent" ] || continue
-            for python in python3 /usr/bin/python3 /usr/local/bin/python3 "$HOME"/.styx-agent/python/bin/python3; do
+            for python in @PYTHONS@; do
                 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || continue
                 said=$("$python" -I -S "$agent" stop --state "$state" 2>&1) || trouble="its agent did not end: $said"
                 break
@@ -135,7 +141,7 @@ clean() {
     esac
     [ "$keep" = keep ] || rm -rf "$HOME/sky_workdir"
 }
-"""
+""".replace("@PYTHONS@", _PYTHONS)
 
 GIVE_BACK = (
     _BEGIN
