@@ -11,6 +11,7 @@ from botocore.stub import ANY, Stubber
 from styx.plugin import CredentialsError, NodeState, QuotaError, Scope, TransientError, UnsupportedError
 from styx_aws import quotas
 from styx_aws.errors import translated
+from styx_aws.families import CHIPS, family, has_fabric
 from styx_aws.permissions import POLICY, policy_actions
 
 from .test_aws_machines import CLUSTER, PLACE, ask, row
@@ -184,3 +185,12 @@ def test_what_refusals_mean(code, message, kind, scope, hint):
         "r-1",
     )
     assert hint is None or hint in found.hint
+
+
+def test_the_machines_with_a_fabric_are_those_that_aws_says():
+    """As DescribeInstanceTypes says, of which moto holds a copy."""
+    from moto.ec2.models.instance_types import INSTANCE_TYPES
+
+    known = {name: info["NetworkInfo"] for name, info in INSTANCE_TYPES.items() if family(name) in CHIPS}
+    assert len(known) > 50
+    assert {name for name, network in known.items() if network.get("EfaSupported")} == set(filter(has_fabric, known))

@@ -86,10 +86,12 @@ _FABRIC: Final = frozenset(
     f"{family}.{size}"
     for family, sizes in {
         "dl1": "24xlarge",
+        "dl2q": "24xlarge",
         "g4dn": "8xlarge 12xlarge 16xlarge metal",
         "g5": "8xlarge 12xlarge 16xlarge 24xlarge 48xlarge",
         "g6": "8xlarge 12xlarge 16xlarge 24xlarge 48xlarge",
         "g6e": "8xlarge 12xlarge 16xlarge 24xlarge 48xlarge",
+        "g7": "8xlarge 12xlarge 24xlarge 48xlarge",
         "g7e": "8xlarge 12xlarge 24xlarge 48xlarge",
         "gr6": "8xlarge",
         "inf1": "24xlarge",
