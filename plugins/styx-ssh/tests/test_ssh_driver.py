@@ -206,9 +206,16 @@ def test_one_machine_under_two_names_is_leased_once(door: FolderDoor) -> None:
 def test_a_lease_that_is_no_lease_is_left_alone(door: FolderDoor) -> None:
     (door.root / "one" / "lease" / "styx.lease").mkdir()
     (door.root / "two" / "lease" / "styx.lease").symlink_to("/nonexistent")
+    os.mkfifo(door.root / "gpu" / "lease" / "styx.lease")  # nobody waits for what is never written into it
     ours = driver(door)
     with pytest.raises(CapacityError, match="cannot be read"):
         ours.create(request(ours))
+    node = Node.model_validate(
+        {"id": "lab/gpu", "cluster": cluster_key("job", STORE), "rank": 0, "state": "running", "token": "0" * 32,
+         "place": next(iter(ours.check().places)), "reach": {"kind": "ssh", "host": "gpu", "user": "me"}}
+    )  # fmt: skip
+    ours.terminate([node])
+    assert ours.nodes(node.place, node.cluster) == []
 
 
 def agent(door: FolderDoor, node: Node, *verb: str) -> subprocess.CompletedProcess[str]:

@@ -21,12 +21,14 @@ _PYTHONS = (
 
 _LEASE = r"""
 lease() {
-    if [ -d "$folder/styx.lease" ]; then echo 'lease={"broken": "a folder"}'; return; fi
-    if [ -e "$folder/styx.lease" ] || [ -L "$folder/styx.lease" ]; then
+    if [ -f "$folder/styx.lease" ]; then
         text=; IFS= read -r text < "$folder/styx.lease" 2>/dev/null
         printf 'lease=%.4000s\n' "${text:-unreadable}"
+    elif [ -e "$folder/styx.lease" ] || [ -L "$folder/styx.lease" ]; then
+        echo 'lease={"broken": "no file"}' # anybody may have put it there; to read a pipe would take for ever
     fi
 }
+held() { [ -f "$folder/styx.lease" ] && cat "$folder/styx.lease" 2>/dev/null; }
 """
 
 _BEGIN = f"""
@@ -103,7 +105,7 @@ CHANGE = (
     _BEGIN
     + _LEASE
     + r"""
-case $(cat "$folder/styx.lease" 2>/dev/null) in
+case $(held) in
 *"\"token\":\"$2\""*)
     umask 022
     new=$folder/.styx.new.$2.change
@@ -149,7 +151,7 @@ GIVE_BACK = (
     + _CLEAN
     + r"""
 token=$2 cluster=$3 rank=$4 keep=$5 trouble=
-case $(cat "$folder/styx.lease" 2>/dev/null) in
+case $(held) in
 *"\"token\":\"$token\""*) ours=yes ;;
 *) ours=no keep=keep ;;
 esac
@@ -167,6 +169,7 @@ FORGET = (
     _BEGIN
     + r"""
 for ended in "$folder/styx.ended.$2-"*; do
+    [ -f "$ended" ] || continue
     case $(cat "$ended" 2>/dev/null) in *"\"store\":\"$3\""*) rm -f "$ended" ;; esac
 done
 exit 0
@@ -178,12 +181,13 @@ END_ITSELF = (
     r"""
 folder=$1 token=$2 cluster=$3 rank=$4 keep=$5 agent=$PPID trouble=
 """
+    + _LEASE
     + _CLEAN
     + r"""
 (
     tries=0
     while kill -0 "$agent" 2>/dev/null && [ $tries -lt 300 ]; do sleep 0.2; tries=$((tries + 1)); done
-    case $(cat "$folder/styx.lease" 2>/dev/null) in
+    case $(held) in
     *"\"token\":\"$token\""*)
         clean
         mv -f "$folder/styx.lease" "$folder/styx.ended.$cluster-$rank"
