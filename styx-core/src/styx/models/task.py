@@ -105,7 +105,8 @@ class Task(Model):
     resources: Resources = Field(default_factory=Resources)
     """What each node needs."""
     file_mounts: dict[str, FileMount] | None = None
-    """Paths on the node, each with a local path, a bucket URL or a storage object."""
+    """Paths on the node, each with a local path, a bucket URL or a storage object. Those without `/` or `~` in front
+    are in the folder that jobs start in."""
     volumes: dict[str, VolumeMount] | None = None
     """Paths on the node, each with a volume."""
     service: ServiceSpec | None = None

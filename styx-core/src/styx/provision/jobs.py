@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from styx.driver import FeatureSet
@@ -63,6 +63,8 @@ def cluster_info(row: ClusterRow) -> dict[str, str]:
 def uploads(task: Task, base: Path, features: FeatureSet) -> dict[str, Path]:
     """Destination on the node -> local path, for the workdir and every local file mount.
 
+    Destinations without `/` or `~` in front are within the workdir, as in the format's first implementation.
+
     Raises:
         InvalidInput: A path does not exist, or a destination is outside what the place allows.
     """
@@ -74,9 +76,10 @@ def uploads(task: Task, base: Path, features: FeatureSet) -> dict[str, Path]:
         if not wanted[WORKDIR].is_dir():
             faults.append(Fault("is not a folder", field="workdir", value=filled.workdir))
     for target, source in filled.local_mounts.items():
-        wanted[target] = _local(source, base)
+        here = _local(source, base)
+        wanted[target if target.startswith(("/", "~")) else str(PurePosixPath(WORKDIR, target))] = here
         field = f"file_mounts.{target}"
-        if not wanted[target].exists():
+        if not here.exists():
             faults.append(Fault("does not exist on this machine", field=field, value=source))
         if target.startswith("/") and not features.absolute_paths:
             better = f"write ~{target}"
