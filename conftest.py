@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ EXTRA_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", 
 settings.register_profile("anywhere", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if IN_CI else "anywhere")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a script's `nox &`; some tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # no test asks a cloud whether this machine is one of its own
 

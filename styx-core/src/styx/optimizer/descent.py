@@ -11,7 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from styx.optimizer.egress import Level
-from styx.optimizer.model import MONEY_SLACK, Link, Model, evaluate, link_usd
+from styx.optimizer.model import MONEY_SLACK, Choices, Link, Model, evaluate, link_usd
+from styx.optimizer.network import NOWHERE
 
 _STARTS = 12
 
@@ -53,20 +54,29 @@ def hopeless(model: Model) -> bool:
                 return True
     if any(not set.intersection(*(set(tasks[task].home) for task in group)) for group in model.groups):
         return True
-    return model.deadline_ms is not None and _soonest_ms(model) > model.deadline_ms
+    return model.deadline_ms is not None and soonest_ms(model) > model.deadline_ms
 
 
-def _soonest_ms(model: Model) -> int:
+def soonest_ms(model: Model) -> int:
     """No plan ends before this."""
     ends = [0] * len(model.tasks)
     for task in model.order:
-        waits = [ends[link.source] + min(link.ms) for link in model.links if link.target == task]
+        waits = [ends[link.source] + _least_ms(model, link) for link in model.links if link.target == task]
         ends[task] = max(waits, default=0) + min(model.tasks[task].ms)
     return max(ends, default=0)
 
 
+def _least_ms(model: Model, link: Link) -> int:
+    """What a transfer takes between the two nearest places that its tasks may have."""
+    network = model.network
+    ends = [{node for site in model.tasks[task].site for node in network.paths[site]} for task in link[:2]]
+    return link.ms[min(network.level[node] for node in ends[0] & ends[1] if node != NOWHERE)]
+
+
 def _starts(model: Model) -> Iterator[list[int]]:
-    """All in one region, all in one cloud, each where it is cheapest; groups always in one region."""
+    """All in one region, all in one cloud, each where it is cheapest, or ends first; groups always in one region."""
+    if model.by_time or model.deadline_ms is not None:
+        yield _settled(model, _soonest(model))
     for level in (None, Level.CLOUD, Level.REGION):
         if level is None:
             yield _settled(model, [_cheapest(model, task, None) for task in range(len(model.tasks))])
@@ -81,6 +91,29 @@ def _starts(model: Model) -> Iterator[list[int]]:
             price[node] = sum(model.tasks[task].score[pick] for task, pick in enumerate(starts[node]))
         for node in sorted(starts, key=lambda node: price[node] - 1e9 * (seen[node] == len(model.tasks)))[:_STARTS]:
             yield _settled(model, starts[node])
+
+
+def _soonest(model: Model) -> list[int]:
+    """Each task where it ends first after those that it waits for, as list scheduling does; the cheapest of these."""
+    picks = [0] * len(model.tasks)
+    ends = [0] * len(model.tasks)
+    waits: defaultdict[int, list[Link]] = defaultdict(list)
+    for link in model.links:
+        waits[link.target].append(link)
+    for task in model.order:
+        choices = model.tasks[task]
+        senders = [(link, ends[link.source], model.tasks[link.source].site[picks[link.source]]) for link in waits[task]]
+        begins = {
+            site: max((end + link.ms[model.network.shared(there, site)] for link, end, there in senders), default=0)
+            for site in set(choices.site)
+        }
+
+        def key(i: int, choices: Choices = choices, begins: dict[int, int] = begins) -> tuple[float, ...]:
+            return (choices.rank[i], begins[choices.site[i]] + choices.ms[i], choices.score[i])
+
+        picks[task] = best = min(range(len(choices)), key=key)
+        ends[task] = begins[choices.site[best]] + choices.ms[best]
+    return picks
 
 
 def _cheapest(model: Model, task: int, below: tuple[Level, int] | None) -> int:

@@ -269,13 +269,14 @@ class Program:
         return values
 
 
-def solve(model: Model, *, first: Sequence[int] | None = None, seconds: float = 5.0) -> Answer:
+def solve(model: Model, *, first: Sequence[int] | None = None, seconds: float = 5.0, cost: bool = True) -> Answer:
     """The best plan that keeps all bounds.
 
     Args:
         model: Each of its tasks has a choice.
         first: A plan that keeps all bounds, to start from.
         seconds: When to stop searching.
+        cost: Of the plans that are best in all else, look for the cheapest.
 
     Raises:
         ImportError: HiGHS is not installed.
@@ -283,7 +284,8 @@ def solve(model: Model, *, first: Sequence[int] | None = None, seconds: float = 
     until = time.monotonic() + seconds
     program = Program(model)
     ranked = any(len(set(choices.rank)) > 1 for choices in model.tasks)
-    stages: list[Stage] = [*(["rank"] if ranked else []), *(["time"] if model.by_time else []), "cost"]  # type: ignore[list-item]
+    asked: dict[Stage, bool] = {"rank": ranked, "time": model.by_time, "cost": cost}
+    stages = [stage for stage, wanted in asked.items() if wanted]
     best = list(first) if first is not None else None
     answer = Answer(best, proven=False, gap=None)
     nodes = 0

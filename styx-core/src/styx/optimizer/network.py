@@ -23,6 +23,7 @@ class Network:
         self._nodes: dict[tuple[object, ...], int] = {("internet",): 0}
         self._senders: dict[Tariff, int] = {}
         self._seen: dict[int, tuple[int, Tariff]] = {}
+        self._shared: dict[tuple[int, int], Level] = {}
         self.paths: list[tuple[int, ...]] = []
         """By site: its node at each level."""
         self.sender: list[int] = []
@@ -85,10 +86,12 @@ class Network:
 
     def shared(self, one: int, other: int) -> Level:
         """The lowest level at which two sites meet."""
-        for level, (mine, theirs) in enumerate(zip(self.paths[one], self.paths[other], strict=True)):
-            if mine == theirs != NOWHERE:
-                return Level(level)
-        raise AssertionError("all sites meet at the internet")
+        found = self._shared.get((one, other))
+        if found is None:
+            pairs = zip(self.paths[one], self.paths[other], strict=True)
+            met = next(level for level, (mine, theirs) in enumerate(pairs) if mine == theirs != NOWHERE)
+            found = self._shared[one, other] = Level(met)  # at the internet, all do
+        return found
 
     def usd(self, gb: float) -> list[tuple[float, ...]]:
         """By sender and level: what `gb` cost."""

@@ -15,6 +15,8 @@ from styx.optimizer.reduce import only_first_rank, reduced
 Method = Literal["tree", "bound", "milp", "descent"]
 _BOUND_SHARE = 0.4
 """Of the time that is left, for bounds before the solver."""
+_TIME_SHARE = 0.5
+"""The same, for finding how soon it can be done, before what it costs."""
 
 
 @dataclass(frozen=True)
@@ -122,18 +124,40 @@ def _by_search(model: Model, until: float, highs: bool) -> Solution:
     left = max(0.1, until - time.monotonic())
     ranked = any(len(set(choices.rank)) > 1 for choices in model.tasks)
     plain = not (model.coupled or model.by_time or ranked)
+    if model.coupled and descent.hopeless(model):
+        return Solution(None, None, proven=True, gap=None, method="bound")
     first = None
     if not (highs and plain):
         first = descent.improve(model, min(left, max(0.2, 0.1 * left)) if highs else left)
     if highs:
         try:
+            if model.by_time and not ranked:
+                return _soonest(model, first, until)
             return _exactly(model, first, until, plain=plain, bounded=not (model.by_time or ranked))
         except ImportError:  # it is installed, and can't be loaded here
             first = descent.improve(model, max(0.1, until - time.monotonic()))
     if first is None:
-        return Solution(None, None, proven=descent.hopeless(model), gap=None, method="descent")
+        return Solution(None, None, proven=False, gap=None, method="descent")
     totals = evaluate(model, first)
     return Solution(first, totals, proven=False, gap=_gap(model, totals), method="descent")
+
+
+def _soonest(model: Model, first: list[int] | None, until: float) -> Solution:
+    """How soon it can be done, then the least cost of doing it by then: with a deadline, bounds of the cost help."""
+    from styx.optimizer import milp
+
+    picks, proven, gap = first, False, None
+    if first is not None and evaluate(model, first).ms == descent.soonest_ms(model):
+        proven = True
+    else:
+        seconds = max(0.1, _TIME_SHARE * (until - time.monotonic()))
+        answer = milp.solve(model, first=first, seconds=seconds, cost=False)
+        picks, proven, gap = answer.picks, answer.proven, answer.gap
+    if picks is None:
+        return Solution(None, None, proven, None, "milp")
+    by_then = replace(model, by_time=False, deadline_ms=evaluate(model, picks).ms)
+    found = _exactly(by_then, picks, until, plain=False, bounded=True)
+    return replace(found, proven=proven and found.proven, gap=found.gap if proven else gap)
 
 
 def _exactly(model: Model, first: list[int] | None, until: float, *, plain: bool, bounded: bool) -> Solution:
