@@ -15,6 +15,10 @@ from styx.optimizer.reduce import only_first_rank, reduced
 Method = Literal["tree", "bound", "milp", "descent"]
 _BOUND_SHARE = 0.4
 """Of the time that is left, for bounds before the solver."""
+_PROVEN = 1e-6
+"""As `dual` and `milp` have it: so far below a proven plan there may be another."""
+_UNBOUND_SHARE = 0.3
+"""The same, for the best plan without the bounds."""
 _TIME_SHARE = 0.5
 """The same, for finding how soon it can be done, before what it costs."""
 
@@ -89,9 +93,8 @@ def _by_tree(model: Model) -> Solution | None:
     totals = evaluate(model, picks)
     if not totals.broken:
         return Solution(picks, totals, proven=True, gap=0.0, method="tree")
-    wishes = any(choices.usd != choices.score for choices in model.tasks)
     over = model.budget_usd is not None and totals.usd > model.budget_usd + MONEY_SLACK
-    if (over and not model.by_time and not wishes) or (model.by_time and "deadline" in totals.broken):
+    if (over and not model.by_time and not _wished(model)) or (model.by_time and "deadline" in totals.broken):
         return Solution(None, None, proven=True, gap=None, method="tree")  # even the least is too much
     return None
 
@@ -126,6 +129,10 @@ def _by_search(model: Model, until: float, highs: bool) -> Solution:
     plain = not (model.coupled or model.by_time or ranked)
     if model.coupled and descent.hopeless(model):
         return Solution(None, None, proven=True, gap=None, method="bound")
+    if highs and model.coupled and not (model.by_time or ranked or tree.is_forest(model)):
+        found = _unbound(model, until)
+        if found is not None:
+            return found
     first = None
     if not (highs and plain):
         first = descent.improve(model, min(left, max(0.2, 0.1 * left)) if highs else left)
@@ -142,6 +149,31 @@ def _by_search(model: Model, until: float, highs: bool) -> Solution:
     return Solution(first, totals, proven=False, gap=_gap(model, totals), method="descent")
 
 
+def _unbound(model: Model, until: float) -> Solution | None:
+    """The best plan without the bounds, if it keeps them anyway; and that there is none, if it costs too much."""
+    free = replace(model, deadline_ms=None, budget_usd=None, max_usd_per_hour=None, limits=[], groups=[])
+    small = reduced(free)
+    try:
+        found = _exactly(small, None, time.monotonic() + _UNBOUND_SHARE * (until - time.monotonic()), plain=True)
+    except ImportError:
+        return None  # whoever needs HiGHS next does without
+    if found.picks is None or not found.proven:
+        return None
+    picks = [_same(model, task, small, pick) for task, pick in enumerate(found.picks)]
+    totals = evaluate(model, picks)
+    if not totals.broken:
+        return replace(found, picks=picks, totals=totals)
+    least = totals.usd * (1 - _PROVEN)
+    if model.budget_usd is None or least <= model.budget_usd + MONEY_SLACK or _wished(model):
+        return None
+    return Solution(None, None, proven=True, gap=None, method=found.method)
+
+
+def _wished(model: Model) -> bool:
+    """Whether the score is more, or less, than what is paid."""
+    return any(choices.usd != choices.score for choices in model.tasks)
+
+
 def _soonest(model: Model, first: list[int] | None, until: float) -> Solution:
     """How soon it can be done, then the least cost of doing it by then: with a deadline, bounds of the cost help."""
     from styx.optimizer import milp
@@ -156,11 +188,11 @@ def _soonest(model: Model, first: list[int] | None, until: float) -> Solution:
     if picks is None:
         return Solution(None, None, proven, None, "milp")
     by_then = replace(model, by_time=False, deadline_ms=evaluate(model, picks).ms)
-    found = _exactly(by_then, picks, until, plain=False, bounded=True)
+    found = _unbound(by_then, until) or _exactly(by_then, picks, until, plain=False)
     return replace(found, proven=proven and found.proven, gap=found.gap if proven else gap)
 
 
-def _exactly(model: Model, first: list[int] | None, until: float, *, plain: bool, bounded: bool) -> Solution:
+def _exactly(model: Model, first: list[int] | None, until: float, *, plain: bool, bounded: bool = True) -> Solution:
     """Bound and cut, then search what is left.
 
     Args:
