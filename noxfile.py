@@ -109,7 +109,8 @@ def tests(session: nox.Session) -> None:
 def chaos(session: nox.Session) -> None:
     """The client dies at every moment on every cloud, and 300 times by chance; `-- ARGS` passes ARGS to pytest.
 
-    Takes an hour or two. `STYX_CHAOS_RUNS`, `STYX_CHAOS_SEED` and `STYX_CHAOS_AT_ONCE` change how much is done.
+    Takes about an hour on two idle cores. `STYX_CHAOS_RUNS`, `STYX_CHAOS_SEED` and `STYX_CHAOS_AT_ONCE` change how much
+    is done.
     """
     env = ready(session)
     pytest = [str(ENV / "bin" / "pytest"), "-q", "-m", "chaos or slow", "tests/chaos"]

@@ -410,6 +410,7 @@ def test_flags_that_change_one_task_are_refused_for_several(stocked: Home) -> No
 def test_a_cloud_without_prices_cannot_be_assumed(stocked: Home) -> None:
     _, err = stocked("optimize", "x", "--assume-enabled", "shop,zeus", code=2)
     assert "nothing is known of what zeus sells" in err
+    assert re.search("there are prices of .*shop.*; others come with a cloud's plugin", err)
     _, err = stocked("optimize", "x", "--assume-enabled", "shopp", code=2)
     assert 'did you mean "shop"' in err
 

@@ -15,8 +15,6 @@ from styx.optimizer.reduce import only_first_rank, reduced
 Method = Literal["tree", "bound", "milp", "descent"]
 _BOUND_SHARE = 0.4
 """Of the time that is left, for bounds before the solver."""
-_PROVEN = 1e-6
-"""As `dual` and `milp` have it: so far below a proven plan there may be another."""
 _UNBOUND_SHARE = 0.3
 """The same, for the best plan without the bounds."""
 _TIME_SHARE = 0.5
@@ -151,6 +149,8 @@ def _by_search(model: Model, until: float, highs: bool) -> Solution:
 
 def _unbound(model: Model, until: float) -> Solution | None:
     """The best plan without the bounds, if it keeps them anyway; and that there is none, if it costs too much."""
+    from styx.optimizer import dual
+
     free = replace(model, deadline_ms=None, budget_usd=None, max_usd_per_hour=None, limits=[], groups=[])
     small = reduced(free)
     try:
@@ -163,7 +163,7 @@ def _unbound(model: Model, until: float) -> Solution | None:
     totals = evaluate(model, picks)
     if not totals.broken:
         return replace(found, picks=picks, totals=totals)
-    least = totals.usd * (1 - _PROVEN)
+    least = totals.usd * (1 - dual.PROVEN)  # so far below a proven plan there may be another
     if model.budget_usd is None or least <= model.budget_usd + MONEY_SLACK or _wished(model):
         return None
     return Solution(None, None, proven=True, gap=None, method=found.method)

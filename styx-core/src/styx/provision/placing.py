@@ -242,6 +242,7 @@ class Market:
 
     def _assumed_places(self) -> tuple[Place, ...]:
         known = self._world.catalog().clouds()
+        priced = f"there are prices of {', '.join(known)}; others" if known else "prices"
         for name in self._assumed:
             if name not in known:
                 live = name in self._world.hub.installed_clouds()
@@ -249,7 +250,7 @@ class Market:
                     f"{name} has no price list to plan with: it is asked what it has, which needs `styx check {name}`"
                     if live
                     else f"nothing is known of what {name} sells",
-                    hint=did_you_mean(name, known) or f"there are prices of {', '.join(known)}",
+                    hint=did_you_mean(name, known) or f"{priced} come with a cloud's plugin, or `styx catalog refresh`",
                 )
         regions = self._world.catalog().regions(self._assumed)
         missing = [name for name in self._assumed if name not in {cloud for cloud, _ in regions}]
